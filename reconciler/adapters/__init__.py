@@ -1,0 +1,1 @@
+"""Ports made real. The only rooms that open sockets, files and databases."""

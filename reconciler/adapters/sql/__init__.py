@@ -1,0 +1,1 @@
+"""The ledger, the queue and the catalog on SQL."""

@@ -1,0 +1,1 @@
+"""What happens: effects are journaled, performed through ports, and replayed after a crash."""

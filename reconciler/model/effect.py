@@ -1,0 +1,206 @@
+"""The closed set of effects a controller may ask for, each with its recovery rule.
+
+An effect is a value. Performing it twice is harmless by one of two rules: *repeat* (idempotent in the
+world) or *probe* (the world is asked by content address, then the same bytes are sent again). Large
+contents travel by digest; keys travel by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from reconciler.model.canonical import Json, digest
+from reconciler.model.change import FeeRate
+from reconciler.model.codec import encode, tagged
+from reconciler.model.ref import Outpoint
+
+
+# The SDKs' and Arcade's own fallback when no broadcaster quotes a policy (100 satoshis per 1000 bytes).
+_FALLBACK_RATE = FeeRate(100)
+
+
+class Recovery(Enum):
+    """How an effect whose fate is unknown is settled after a crash."""
+
+    REPEAT = "repeat"
+    PROBE = "probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A named service in the world. `secret` says where its credential is ({"env": ...}), never what it is."""
+
+    name: str
+    url: str
+    region: str = ""
+    kind: str = ""
+    secret: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Which BRC-42 child key guards an output, at security level 2; `counterparty` is "anyone", "self" or hex33."""
+
+    key: str
+    protocol: str
+    key_id: str
+    counterparty: str = "anyone"
+
+
+@tagged
+@dataclass(frozen=True, slots=True)
+class TokenOutput:
+    """A PushDrop token (BRC-48, lock first, signature last) to be created. The wallet signs and builds the script."""
+
+    fields: tuple[bytes, ...]
+    lock: Lock
+    satoshis: int = 1
+
+
+@tagged
+@dataclass(frozen=True, slots=True)
+class DataOutput:
+    """An unspendable OP_FALSE OP_RETURN output of 0 satoshis."""
+
+    pushes: tuple[bytes, ...]
+
+
+@tagged
+@dataclass(frozen=True, slots=True)
+class CoinOutput:
+    """A coin of our own purse (used by funding splits); `satoshis` is its value."""
+
+    satoshis: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInput:
+    """A token of ours to be spent; the ledger knows the transaction that made it."""
+
+    outpoint: Outpoint
+    lock: Lock
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A transaction before coins and signatures. `coins` is how many of our coins pay for it; change is always the last output."""
+
+    chain: str
+    outputs: tuple[TokenOutput | DataOutput | CoinOutput, ...]
+    inputs: tuple[TokenInput, ...] = ()
+    rate: FeeRate = _FALLBACK_RATE
+    coins: int = 1
+
+
+@tagged
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Make the named key if it does not exist, encrypted at rest. Repeat. -> {"publicKey": hex33}."""
+
+    key: str
+    source: Mapping[str, Json]
+
+
+@tagged
+@dataclass(frozen=True, slots=True)
+class Attest:
+    """Sign a document (BRC-77, anyone may verify) and keep the signed envelope in Blobs. Repeat: the key id is derived
+    from the content. -> {"digest": sha256 of the envelope, "size": bytes}.
+    """
+
+    key: str
+    document: Json
+
+
+@tagged
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """Reserve coins and finish the bytes. Probe: the ledger holds the bytes once it settled.
+    -> {"txid", "fee", "outputs": [txid.vout of every draft output]}.
+    """
+
+    draft: Draft
+
+
+@tagged
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """Send settled bytes to a broadcaster. Probe, then the same bytes. -> {"txid", "status"}."""
+
+    txid: str
+    via: tuple[Endpoint, ...]
+
+
+@tagged
+@dataclass(frozen=True, slots=True)
+class Await:
+    """Wait until the transaction is `depth` blocks deep (1 = mined), with a verified proof. -> {"height", "block"}."""
+
+    txid: str
+    depth: int
+    via: tuple[Endpoint, ...]
+    headers: Endpoint
+
+
+@tagged
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Hand the transaction with its ancestry to overlay hosts (BRC-22) and confirm by lookup. Repeat.
+
+    `want` are output indices that must become findable per topic; `gone` are outpoints that must vanish.
+    `quorum` hosts must confirm (0 = all). -> {host name: {"admitted": [...], "confirmed": bool} or {"error": text}}.
+    """
+
+    txid: str
+    topics: tuple[str, ...]
+    hosts: tuple[Endpoint, ...]
+    want: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    gone: tuple[Outpoint, ...] = ()
+    quorum: int = 1
+
+
+@tagged
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Put a blob on a storage host for `retention` minutes, read it back and hash it.
+
+    Probe: a host that holds it already is not paid again.
+    -> {"url": UHRP URL, "location": https URL, "expires": unix seconds, "paid": satoshis}.
+    """
+
+    digest: str
+    size: int
+    media_type: str
+    host: Endpoint
+    retention: int
+    max_payment: int = 0
+
+
+@tagged
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Stop renewing a blob on a host; a host that can delete is asked to. Repeat. -> {}."""
+
+    digest: str
+    host: Endpoint
+
+
+Effect = Generate | Attest | Sign | Broadcast | Await | Submit | Store | Release
+
+RECOVERY: Mapping[type, Recovery] = {
+    Generate: Recovery.REPEAT,
+    Attest: Recovery.REPEAT,
+    Sign: Recovery.PROBE,
+    Broadcast: Recovery.PROBE,
+    Await: Recovery.REPEAT,
+    Submit: Recovery.REPEAT,
+    Store: Recovery.PROBE,
+    Release: Recovery.REPEAT,
+}
+
+
+def fingerprint(effect: Effect) -> str:
+    """What the journal compares on replay: the digest of the effect's whole JSON."""
+    return digest(encode(effect))
