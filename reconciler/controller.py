@@ -26,13 +26,14 @@ Steps = Generator[Effect, Mapping[str, Json], T]
 class Controller(Protocol):
     """One kind. Siblings have the same shape; a kind that touches nothing yields nothing.
 
-    `stage` breaks ties between independent resources (engine.md section 7). `immutable` are dotted body
-    paths whose change means replacing the thing.
+    `stage` breaks ties between independent resources. `immutable` are dotted body paths whose change means
+    replacing the thing. `lasting` are exports that an update leaves as they are.
     """
 
     kind: str
     stage: int
     immutable: tuple[str, ...]
+    lasting: tuple[str, ...]
 
     def references(self, spec: Mapping[str, Json]) -> Sequence[tuple[str, str, str]]:
         """Every other resource the spec names, as (pointer below spec, kind, name)."""
@@ -55,7 +56,10 @@ class Controller(Protocol):
         ...
 
     def estimate(self, change: Change) -> tuple[Cost, tuple[int, ...]]:
-        """The exact price, and per paying transaction the satoshis its one coin must hold. Pure."""
+        """The exact price, and per paying transaction the satoshis its one coin must hold. Pure.
+
+        Refused when the world the change names can never satisfy it, such as more replicas than hosts.
+        """
         ...
 
     async def observe(self, want: Resource | None, was: Record | None, reads: Reads) -> Observation:
@@ -72,6 +76,6 @@ class Controller(Protocol):
 
 
 def ask(effect: Effect) -> Steps[Mapping[str, Any]]:
-    """Yield one effect and return its journaled result: `signed = yield from ask(Sign(draft))`."""
+    """Yield one effect and return its journaled result, typed: the verb every step is written with."""
     result = yield effect
     return result

@@ -139,6 +139,10 @@ class LedgerTransaction(Protocol):
         ...
 
     def spend(self, outpoints: Sequence[Outpoint], run: str) -> None: ...
+    def unspend(self, run: str) -> None:
+        """The run's transaction was refused for good: coins it spent are reserved for the run again, coins it made are gone."""
+        ...
+
     def free(self, run: str) -> None:
         """Release the reserved coins of a run whose transaction was never sent."""
         ...
@@ -349,7 +353,10 @@ class Storage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """The read half of the doors: all that `observe` is given, so it cannot write."""
+    """The read half of the doors: all that `observe` is given, so it cannot write.
+
+    `networks` holds the normalised spec of every Network by name, declared or else recorded.
+    """
 
     clock: Clock
     chain: Chain
@@ -357,6 +364,7 @@ class Reads:
     storage: Storage
     wallet: Wallet
     ledger: Ledger
+    networks: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,9 +381,3 @@ class Ports:
     chain: Chain
     overlay: Overlay
     storage: Storage
-    settings: Mapping[str, Json] = field(default_factory=dict)
-
-    @property
-    def reads(self) -> Reads:
-        """The doors that cannot write, for `observe`."""
-        return Reads(self.clock, self.chain, self.overlay, self.storage, self.wallet, self.ledger)

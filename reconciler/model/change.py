@@ -31,7 +31,7 @@ class Verb(Enum):
 
 
 class Reason(Enum):
-    """Why, in one word that scripts may rely on (engine.md section 4)."""
+    """Why, in one word that scripts may rely on."""
 
     NEW = "New"
     SPEC_CHANGED = "SpecChanged"

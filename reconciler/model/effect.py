@@ -16,7 +16,6 @@ from reconciler.model.change import FeeRate
 from reconciler.model.codec import encode, tagged
 from reconciler.model.ref import Outpoint
 
-
 # The SDKs' and Arcade's own fallback when no broadcaster quotes a policy (100 satoshis per 1000 bytes).
 _FALLBACK_RATE = FeeRate(100)
 
@@ -85,7 +84,7 @@ class TokenInput:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A transaction before coins and signatures. `coins` is how many of our coins pay for it; change is always the last output."""
+    """A transaction before coins and signatures. `coins` of ours pay for it; change is always the last output."""
 
     chain: str
     outputs: tuple[TokenOutput | DataOutput | CoinOutput, ...]
@@ -150,7 +149,8 @@ class Submit:
     """Hand the transaction with its ancestry to overlay hosts (BRC-22) and confirm by lookup. Repeat.
 
     `want` are output indices that must become findable per topic; `gone` are outpoints that must vanish.
-    `quorum` hosts must confirm (0 = all). -> {host name: {"admitted": [...], "confirmed": bool} or {"error": text}}.
+    `owner` is the identity key (hex33) whose SHIP and SLAP tokens are listed to see them. `quorum` hosts must
+    confirm (0 = all). -> {host name: {"admitted": [...], "confirmed": bool} or {"error": text}}.
     """
 
     txid: str
@@ -158,23 +158,32 @@ class Submit:
     hosts: tuple[Endpoint, ...]
     want: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     gone: tuple[Outpoint, ...] = ()
+    owner: str = ""
     quorum: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes by name: SHA-256 hex, size in bytes, media type."""
+
+    sha256: str
+    size: int
+    media_type: str
 
 
 @tagged
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Put a blob on a storage host for `retention` minutes, read it back and hash it.
+    """Put blobs on one storage host for `retention` minutes, read each back and hash it; at most `parallel` at a time.
 
-    Probe: a host that holds it already is not paid again.
-    -> {"url": UHRP URL, "location": https URL, "expires": unix seconds, "paid": satoshis}.
+    Probe: a blob the host holds already is not sent or paid again. `max_payment` is in satoshis per blob.
+    -> {sha256: {"location": https URL, "expires": unix seconds, "paid": satoshis}}.
     """
 
-    digest: str
-    size: int
-    media_type: str
+    blobs: tuple[Blob, ...]
     host: Endpoint
     retention: int
+    parallel: int = 1
     max_payment: int = 0
 
 

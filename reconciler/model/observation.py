@@ -18,9 +18,13 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """The thing is proven gone: spent on the chain, never mined, or denied by a quorum of hosts."""
+    """The thing is proven gone: spent on the chain, never mined, or denied by a quorum of hosts.
+
+    `attributes` tell what is left of it, so that making it again spends nothing twice.
+    """
 
     why: str = ""
+    attributes: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

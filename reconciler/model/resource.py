@@ -53,12 +53,17 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class FileFact:
-    """One content file as it stood when the manifests were read: path below the source root, bytes, SHA-256 hex."""
+    """One content file as it stood when the manifests were read: path below the source root, bytes, SHA-256 hex.
+
+    `details` are facts read from the bytes where the format is known: rows, columns, first and last value
+    of a time column.
+    """
 
     path: str
     size: int
     sha256: str
     media_type: str
+    details: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

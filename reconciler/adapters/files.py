@@ -1,0 +1,228 @@
+"""Manifests and content from a directory.
+
+Reading ten thousand files again because one changed would make every plan slow, so both texts and digests are kept
+under the file's fingerprint (size, mtime, ctime, inode). A file touched within the last moments may still change
+without its timestamp moving, so it is read but not kept: the same rule git applies to its index.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import mimetypes
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import watchfiles
+
+from reconciler.adapters.clock import SystemClock
+from reconciler.model.errors import Refused, Unavailable
+from reconciler.model.resource import FileFact
+from reconciler.ports import Revision
+
+PATTERNS = ("*.yaml", "*.yml")
+# Editors write in bursts (truncate, write, rename); one hint for the burst is enough.
+DEBOUNCE_MS = 200
+# File systems stamp times in ticks of up to 10 ms; a younger stamp may hide a second write.
+RACY_NS = 20_000_000
+# A manifest is text that people read. The loader has its own, finer limits; this one protects memory.
+MAX_MANIFEST = 8 * 1024 * 1024
+_BLOCK = 1024 * 1024
+
+# Pinned, because the tables of the standard library and of the machine differ between installations.
+_MEDIA = {
+    ".arrow": "application/vnd.apache.arrow.file",
+    ".avro": "application/vnd.apache.avro",
+    ".bin": "application/octet-stream",
+    ".csv": "text/csv",
+    ".feather": "application/vnd.apache.arrow.file",
+    ".geojson": "application/geo+json",
+    ".gz": "application/gzip",
+    ".json": "application/json",
+    ".jsonl": "application/x-ndjson",
+    ".md": "text/markdown",
+    ".ndjson": "application/x-ndjson",
+    ".parquet": "application/vnd.apache.parquet",
+    ".sqlite": "application/vnd.sqlite3",
+    ".tsv": "text/tab-separated-values",
+    ".txt": "text/plain",
+    ".xml": "application/xml",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+    ".zst": "application/zstd",
+}
+_PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz", "br": "application/x-brotli"}
+_TYPES = mimetypes.MimeTypes(())
+
+
+def media_type(path: str) -> str:
+    """The media type that a file name promises; a compressed file is named by its compression."""
+    known = _MEDIA.get(Path(path).suffix.lower())
+    if known is not None:
+        return known
+    guess, packed = _TYPES.guess_type(path, strict=True)
+    if packed is not None:
+        return _PACKED.get(packed, "application/octet-stream")
+    return guess or "application/octet-stream"
+
+
+_Print = tuple[int, int, int, int]
+
+
+def _print(state: os.stat_result) -> _Print:
+    return (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was read last time; `text` only for manifests."""
+
+    fingerprint: _Print
+    sha256: str
+    text: bytes = b""
+
+
+class DirectorySource:
+    """A directory of manifests and the content files they name."""
+
+    def __init__(self, root: Path, patterns: Sequence[str] = PATTERNS) -> None:
+        self.root = root
+        self._patterns = tuple(patterns)
+        self._texts: dict[str, _Known] = {}
+        self._digests: dict[str, _Known] = {}
+        self._clock = SystemClock()
+
+    def current(self) -> Revision:
+        """Every manifest below the root, dot-directories left out; Unavailable when one cannot be read whole."""
+        seen: dict[str, _Known] = {}
+        for path, entry in sorted(self._manifests()):
+            seen[path] = self._read(path, entry)
+        self._texts = seen
+        total = hashlib.sha256()
+        for path, known in seen.items():
+            total.update(f"{path}\0{known.sha256}\n".encode())
+        return Revision("dir@" + total.hexdigest()[:12], {path: known.text for path, known in seen.items()}, self.root)
+
+    def facts(self, pattern: str) -> Sequence[FileFact]:
+        """Regular files that match the glob, hashed; dot-files only where the pattern names them."""
+        parts = Path(pattern).parts
+        if not parts or Path(pattern).is_absolute() or ".." in parts:
+            raise Refused(
+                "path-escapes", f"cannot use {pattern!r}: it leaves the source directory", hint="write a path below the manifests"
+            )
+        real = self._real_root()
+        homes: dict[Path, bool] = {}
+        found = []
+        for path in self.root.glob(pattern):
+            relative = path.relative_to(self.root)
+            if any(part.startswith(".") and part not in parts for part in relative.parts):
+                continue
+            self._stay_inside(path, real, homes)
+            if path.is_file():
+                found.append(relative.as_posix())
+        return [self._fact(name) for name in sorted(found)]
+
+    async def revisions(self) -> AsyncIterator[None]:
+        """A hint per burst of changes below the root; dot-directories such as .git stay silent."""
+        async for _ in watchfiles.awatch(
+            self.root, watch_filter=lambda _, path: not self._hidden(path), debounce=DEBOUNCE_MS, recursive=True
+        ):
+            yield None
+
+    def _hidden(self, path: str) -> bool:
+        """Dot-directories, but not `..data`: that is how a mounted ConfigMap swaps its content."""
+        parts = Path(path).relative_to(self.root.absolute()).parts if Path(path).is_relative_to(self.root.absolute()) else ()
+        return any(part.startswith(".") and not part.startswith("..") for part in parts[:-1])
+
+    def _real_root(self) -> Path:
+        try:
+            return self.root.resolve(strict=True)
+        except OSError as error:
+            hint = "check the path of the source"
+            raise Unavailable("source-missing", f"cannot read {self.root}: {error.strerror}", hint=hint) from error
+
+    def _manifests(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        real = self._real_root()
+        waiting = [("", str(self.root))]
+        while waiting:
+            prefix, directory = waiting.pop()
+            try:
+                with os.scandir(directory) as listing:
+                    entries = list(listing)
+            except OSError as error:
+                raise Unavailable("source-unreadable", f"cannot read {directory}: {error.strerror}") from error
+            for entry in entries:
+                path = prefix + entry.name
+                if entry.is_symlink():
+                    self._stay_inside(Path(entry.path), real, {})
+                if entry.is_dir(follow_symlinks=False):
+                    if not entry.name.startswith("."):
+                        waiting.append((path + "/", entry.path))
+                elif self._wanted(path) and not entry.is_dir():
+                    yield path, entry
+
+    def _wanted(self, path: str) -> bool:
+        name = path.rpartition("/")[2]
+        if name.startswith("."):
+            return False
+        return any(fnmatch.fnmatchcase(path if "/" in pattern else name, pattern) for pattern in self._patterns)
+
+    @staticmethod
+    def _stay_inside(path: Path, real: Path, homes: dict[Path, bool]) -> None:
+        """Refused when following the path ends outside the root. `homes` remembers directories already checked."""
+        if path.is_symlink():
+            inside = path.resolve().is_relative_to(real)
+        else:
+            if path.parent not in homes:
+                homes[path.parent] = path.parent.resolve().is_relative_to(real)
+            inside = homes[path.parent]
+        if not inside:
+            raise Refused(
+                "path-escapes", f"cannot use {path}: it leads out of {real}", hint="copy the file below the source directory"
+            )
+
+    def _read(self, path: str, entry: os.DirEntry[str]) -> _Known:
+        try:
+            state = entry.stat()
+            known = self._texts.get(path)
+            if known is not None and known.fingerprint == _print(state):
+                return known
+            if not stat.S_ISREG(state.st_mode):
+                raise Refused("source-kind", f"cannot read {entry.path}: it is not a regular file", hint="move it away")
+            if state.st_size > MAX_MANIFEST:
+                raise Refused("source-size", f"cannot read {entry.path}: a manifest may have {MAX_MANIFEST} bytes at most")
+            text = Path(entry.path).read_bytes()
+            after = Path(entry.path).stat()
+        except OSError as error:
+            raise Unavailable(
+                "source-unreadable", f"cannot read {entry.path}: {error.strerror}", hint="it may be read again soon"
+            ) from error
+        if _print(after) != _print(state):
+            raise Unavailable("source-moving", f"cannot read {entry.path}: it is being written", hint="it will be read again")
+        return _Known(self._trusted(after), hashlib.sha256(text).hexdigest(), text)
+
+    def _trusted(self, state: os.stat_result) -> _Print:
+        """The fingerprint to remember; one that no file has when the last write is too recent to be told from the next."""
+        now = int(self._clock.now().timestamp() * 1_000_000_000)
+        return _print(state) if now - max(state.st_mtime_ns, state.st_ctime_ns) > RACY_NS else (-1, 0, 0, 0)
+
+    def _fact(self, name: str) -> FileFact:
+        path = self.root / name
+        try:
+            before = path.stat()
+            known = self._digests.get(name)
+            if known is None or known.fingerprint != _print(before):
+                total = hashlib.sha256()
+                with path.open("rb") as stream:
+                    while block := stream.read(_BLOCK):
+                        total.update(block)
+                after = path.stat()
+                if _print(after) != _print(before):
+                    raise Unavailable("source-moving", f"cannot hash {path}: it is being written", hint="it will be read again")
+                known = self._digests[name] = _Known(self._trusted(after), total.hexdigest())
+        except OSError as error:
+            raise Unavailable("source-unreadable", f"cannot read {path}: {error.strerror}") from error
+        return FileFact(name, before.st_size, known.sha256, media_type(name))

@@ -1,0 +1,119 @@
+"""Binds the verb families, reads the global flags, and turns every error into a sentence and an exit code.
+
+Verb modules import nothing heavy at their top: `reconciler --help` and `validate` must start fast.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reconciler import __version__
+from reconciler.cli import exits, output
+from reconciler.cli.context import GLOBALS
+from reconciler.model.errors import ReconcilerError
+
+# Terraform's single-dash spellings: muscle memory is free.
+_TERRAFORM = {
+    "-out": "--out",
+    "-target": "--target",
+    "-exclude": "--exclude",
+    "-destroy": "--destroy",
+    "-detailed-exitcode": "--detailed-exitcode",
+    "-auto-approve": "--yes",
+    "--auto-approve": "--yes",
+    "-json": "--output=json",
+    "-refresh-only": "--refresh-only",
+    "-parallelism": "--parallelism",
+    "-no-color": "--no-color",
+}
+
+app = typer.Typer(
+    name="reconciler",
+    help="Declare what you publish on the BSV overlay network; this makes the network agree, and keeps it so.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        output.data(f"reconciler {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def flags(
+    directory: Annotated[Path, typer.Option("-C", "--chdir", help="Work in this directory.", show_default=False)] = Path(),
+    environment: Annotated[str | None, typer.Option("-e", "--env", help="Apply overlays/ENV.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Settings file instead of reconciler.yaml.")] = None,
+    state: Annotated[str | None, typer.Option("--state", help="State directory or database URL.")] = None,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Never colour (NO_COLOR does the same).")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only data and errors.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", "--debug", help="Say more; secrets stay hidden.")] = False,
+    log_format: Annotated[str, typer.Option("--log-format", help="text or json.")] = "text",
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Flags that stand before the verb."""
+    GLOBALS.directory, GLOBALS.environment, GLOBALS.config, GLOBALS.state = directory, environment, config, state
+    GLOBALS.colour, GLOBALS.quiet, GLOBALS.verbose, GLOBALS.log_format = not no_color, quiet, verbose, log_format
+    if no_color:
+        os.environ["NO_COLOR"] = "1"
+
+
+def bind() -> typer.Typer:
+    """The program with every verb in place."""
+    from reconciler.cli import author, converge, daemon, devnet, inspect, keys, proof, validate
+
+    for family in (author, validate, converge, inspect, daemon, keys, devnet, proof):
+        family.bind(app)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns the exit code."""
+    import click
+
+    words = [_TERRAFORM.get(word, word) for word in arguments]
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        result = bind()(words, standalone_mode=False)
+        return result if isinstance(result, int) else exits.OK
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.Abort:
+        output.say("aborted; nothing was done")
+        return exits.INTERRUPTED
+    except click.UsageError as error:
+        error.show(sys.stderr)
+        return exits.USAGE
+    except KeyboardInterrupt:
+        output.say("interrupted; the journal is consistent, run the same command to continue")
+        return exits.INTERRUPTED
+    except ReconcilerError as error:
+        output.fail(error.message, error.hint)
+        return exits.code_of(error)
+    except Exception as error:
+        return _unplanned(error)
+
+
+def _unplanned(error: Exception) -> int:
+    from reconciler.settings import SettingsError
+
+    if isinstance(error, SettingsError):
+        from reconciler.cli.validate import show
+
+        show(error.diagnostics, {error.diagnostics[0].at.file: error.text})
+        return exits.ERROR
+    if GLOBALS.verbose:
+        raise error
+    output.fail(f"cannot go on: {type(error).__name__}: {error}", "this is a fault of the program; -v shows where it happened")
+    return exits.ERROR

@@ -1,0 +1,131 @@
+"""Settings -> ports -> daemon. The only module that knows which adapters exist; tables of factories, no branches.
+
+Everything heavy is imported inside the factory that needs it, because `reconciler validate` must start fast.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from reconciler.adapters.clock import SystemClock, SystemEntropy
+from reconciler.adapters.files import DirectorySource
+from reconciler.engine.progress import Watcher, unwatched
+from reconciler.kinds import controllers
+from reconciler.ports import Clock, Entropy, Ports
+from reconciler.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
+
+    from reconciler.engine.run import Runner
+    from reconciler.engine.survey import Surveyor
+    from reconciler.telemetry import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """One repository with its ledger open and its doors wired."""
+
+    settings: Settings
+    ports: Ports
+    surveyor: Surveyor
+    runner: Runner
+
+
+def owner_name() -> str:
+    """Who holds our leases: host and process, so that a crashed holder can be told from a living one."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@contextlib.asynccontextmanager
+async def workspace(
+    settings: Settings,
+    *,
+    watch: Watcher = unwatched,
+    transport: httpx.AsyncBaseTransport | None = None,
+    clock: Clock | None = None,
+    entropy: Entropy | None = None,
+    on_upload: Callable[[str, int, int], None] | None = None,
+    owner: str | None = None,
+) -> AsyncIterator[Workspace]:
+    """Open everything a command or a daemon needs, and close it again. Tests replace weather, never doors."""
+    from reconciler.adapters.blobs import BlobDirectory
+    from reconciler.adapters.chain import ArcChain
+    from reconciler.adapters.headers import HeaderSources
+    from reconciler.adapters.http import Http
+    from reconciler.adapters.keystore import KeyStore
+    from reconciler.adapters.overlay import HttpOverlay
+    from reconciler.adapters.sql.ledger import open_ledger
+    from reconciler.adapters.uhrp import StorageHosts
+    from reconciler.adapters.wallet import LocalWallet
+    from reconciler.engine.run import Runner
+    from reconciler.engine.survey import Surveyor
+
+    clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    ledger, queue = open_ledger(settings.database, clock, entropy=entropy)
+    http = Http(clock, transport=transport)
+    wallet = LocalWallet(KeyStore(settings.keys, entropy, settings.root), settings.wallet_key)
+    ports = Ports(
+        clock=clock,
+        entropy=entropy,
+        source=DirectorySource(settings.source),
+        ledger=ledger,
+        queue=queue,
+        blobs=BlobDirectory(settings.state_dir / "blobs"),
+        wallet=wallet,
+        chain=ArcChain(http, HeaderSources(http)),
+        overlay=HttpOverlay(http),
+        storage=StorageHosts(http, on_upload),
+    )
+    kinds = controllers()
+    try:
+        yield Workspace(
+            settings, ports, Surveyor(ports, kinds, settings.environment), Runner(ports, kinds, owner or owner_name(), watch)
+        )
+    finally:
+        await http.close()
+        ledger.close()
+
+
+async def serve(space: Workspace, stop: asyncio.Event, metrics: Metrics, ready: Callable[[], None] = lambda: None) -> None:
+    """Run the daemon and its local listener until `stop`; `ready` is called once both stand."""
+    from reconciler.adapters.timers import Timers
+    from reconciler.engine.daemon import Daemon
+    from reconciler.engine.handlers import Handlers
+    from reconciler.gateway.admin import Admin, listener
+
+    settings, ports = space.settings, space.ports
+    handlers = Handlers(space.runner, space.surveyor, settings.limits, settings.mode, settings.parallelism)
+    started: list[Timers] = []
+
+    def schedule(key: str, seconds: float, put: Callable[[str], None]) -> None:
+        timers = Timers(put)
+        timers.every(key, seconds, jitter=seconds / 5)
+        timers.start()
+        started.append(timers)
+
+    due = [("plan", settings.resync), ("confirm", settings.confirm)]
+    daemon = Daemon(ports, handlers, space.runner.owner, due, schedule)
+    server = listener(Admin(daemon, handlers, ports, metrics), settings.listen)
+    serving = asyncio.ensure_future(server.serve())
+    ready()
+    try:
+        await daemon.run(stop)
+    finally:
+        for timers in started:
+            timers.stop()
+        server.should_exit = True
+        await serving
+
+
+def now() -> datetime:
+    """The system's time, for commands that need no workspace."""
+    return SystemClock().now()

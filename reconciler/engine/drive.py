@@ -1,0 +1,105 @@
+"""Run Steps to an Outcome, replaying what the journal already knows.
+
+Theory of operation. The generator is deterministic, so running it again from the start meets the same
+effects in the same order; each one the journal has settled is answered from there without touching the
+world, and the first one it has not is performed. Transient failures are not journaled (the run waits and is
+replayed); refusals are, so a replay takes the same path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reconciler.controller import Steps
+from reconciler.engine.backoff import retry_at
+from reconciler.engine.journal import Budget, Journal, parents_of
+from reconciler.engine.perform import perform
+from reconciler.engine.progress import Progress, Watcher, unwatched
+from reconciler.model.canonical import Json
+from reconciler.model.codec import encode
+from reconciler.model.effect import Effect, Sign, Store, TokenOutput
+from reconciler.model.errors import Refused, Unavailable, Uncertain
+from reconciler.model.intent import Done, Intent, IntentState, Outcome, Retry, Stalled
+from reconciler.ports import Coin, Ports
+
+Result = Mapping[str, Json]
+
+
+async def drive(
+    journal: Journal,
+    steps: Steps[Mapping[str, Json] | None],
+    ports: Ports,
+    budget: Budget,
+    watch: Watcher = unwatched,
+    attempt: int = 0,
+) -> Outcome:
+    """Advance a run as far as the world allows. Invariant and Conflict pass through: they stop the worker."""
+    seq = 0
+    try:
+        effect = next(steps)
+        while True:
+            result = await _step(journal, seq, effect, ports, budget, watch)
+            seq += 1
+            effect = steps.send(result)
+    except StopIteration as stop:
+        return Done(stop.value or {})
+    except Refused as error:
+        return Stalled(error)
+    except (Unavailable, Uncertain) as error:
+        not_before = error.retry_at if isinstance(error, Unavailable) else None
+        return Retry(retry_at(ports.clock.now(), attempt, ports.entropy, not_before), error)
+    finally:
+        steps.close()
+
+
+async def _step(journal: Journal, seq: int, effect: Effect, ports: Ports, budget: Budget, watch: Watcher) -> Result:
+    name, key = type(effect).__name__, journal.run.key
+    known = journal.recall(seq, effect)
+    if known is not None and known.state is not IntentState.OPEN:
+        watch(Progress("effect.replayed", key, effect=name, detail=known.result))
+        return _recalled(known, budget)
+    watch(Progress("effect.started", key, effect=name, detail=about(effect)))
+    coins = journal.open(seq, effect)
+    try:
+        if isinstance(effect, Sign):
+            result = _sign(journal, seq, effect, ports, budget, coins)
+        else:
+            result = await perform(effect, ports)
+            budget.charge(moved(result))
+            journal.settle(seq, effect, result)
+    except Refused as error:
+        journal.refuse(seq, effect, error)
+        raise
+    watch(Progress("effect.done", key, effect=name, detail=result))
+    return result
+
+
+def _recalled(known: Intent, budget: Budget) -> Result:
+    if known.state is IntentState.REFUSED:
+        raise Refused(known.result["code"], known.result["message"], hint=known.result.get("hint"))
+    budget.charge(moved(known.result))
+    return known.result
+
+
+def _sign(journal: Journal, seq: int, effect: Sign, ports: Ports, budget: Budget, coins: Sequence[Coin]) -> Result:
+    draft = effect.draft
+    signed = ports.wallet.sign(draft, coins, parents_of(ports.ledger, draft.inputs))
+    locked = sum(o.satoshis for o in draft.outputs if isinstance(o, TokenOutput)) - len(draft.inputs)
+    budget.charge(signed.fee + locked)
+    result = {"txid": signed.txid, "fee": signed.fee, "locked": locked}
+    journal.settle_signed(seq, draft, signed, result)
+    return result
+
+
+def moved(result: Result) -> int:
+    """Satoshis that an effect's result says have left the purse."""
+    paid: int = sum(item["paid"] for item in result.values() if isinstance(item, Mapping) and "paid" in item)
+    return int(result.get("fee", 0)) + int(result.get("locked", 0)) + paid
+
+
+def about(effect: Effect) -> Result:
+    """The few facts of an effect that a watcher wants: never its contents."""
+    if isinstance(effect, Store):
+        return {"host": effect.host.name, "blobs": len(effect.blobs), "bytes": sum(blob.size for blob in effect.blobs)}
+    shown = encode(effect)
+    return {name: shown[name] for name in ("key", "txid", "topics", "digest", "depth") if name in shown}

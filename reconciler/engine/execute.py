@@ -1,0 +1,136 @@
+"""Walk a plan's graph: as wide as it allows, isolating failures; nothing that was done is ever rolled back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from reconciler.engine.run import Runner
+from reconciler.kinds.network import read_net
+from reconciler.model.canonical import Json
+from reconciler.model.change import Change
+from reconciler.model.effect import Endpoint
+from reconciler.model.errors import Conflict, Invariant, Locked, ReconcilerError, Refused
+from reconciler.model.intent import Done, Retry, Stalled, Waiting
+from reconciler.model.plan import Plan
+from reconciler.model.ref import ResourceRef
+
+# Changes worked on at once unless the caller says otherwise.
+PARALLELISM = 4
+
+
+class Fate(Enum):
+    """What became of one change."""
+
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    PENDING = "pending"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A change's fate and, when it is not done, why; `retry_at` is set while it is pending."""
+
+    ref: ResourceRef
+    fate: Fate
+    why: str = ""
+    error: ReconcilerError | None = None
+    retry_at: object | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """The fates of a plan's changes, in the order they were settled."""
+
+    results: dict[ResourceRef, Result] = field(default_factory=dict)
+
+    def count(self, fate: Fate) -> int:
+        """How many changes met this fate."""
+        return sum(result.fate is fate for result in self.results.values())
+
+    @property
+    def complete(self) -> bool:
+        """True when everything was done."""
+        return all(result.fate is Fate.DONE for result in self.results.values())
+
+
+@dataclass(slots=True)
+class Executor:
+    """Executes one plan. `stop()` lets what is in flight finish its step and begins nothing new."""
+
+    runner: Runner
+    plan: Plan
+    parallelism: int = PARALLELISM
+    report: Report = field(default_factory=Report)
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self.stopped = True
+
+    async def run(self) -> Report:
+        """Fund, then carry out every acting change after those it must follow."""
+        if not await self._fund():
+            return self.report
+        gate = asyncio.Semaphore(self.parallelism)
+        settled: dict[ResourceRef, asyncio.Future[Result]] = {
+            change.ref: asyncio.get_running_loop().create_future() for change in self.plan.acting
+        }
+
+        async def one(change: Change) -> None:
+            result = await self._one(change, settled, gate)
+            self.report.results[change.ref] = result
+            settled[change.ref].set_result(result)
+
+        async with asyncio.TaskGroup() as group:
+            for change in self.plan.acting:
+                group.create_task(one(change))
+        return self.report
+
+    async def _one(
+        self, change: Change, settled: Mapping[ResourceRef, asyncio.Future[Result]], gate: asyncio.Semaphore
+    ) -> Result:
+        for needed in sorted(self.plan.after.get(change.ref, ())):
+            if needed in settled and (result := await settled[needed]).fate is not Fate.DONE:
+                return Result(change.ref, Fate.SKIPPED, f"because {needed} is {result.fate.value}")
+        async with gate:
+            if self.stopped:
+                return Result(change.ref, Fate.CANCELLED, "not started")
+            try:
+                outcome = await self.runner.change(change, self.plan.lineage, self.plan.revision)
+            except (Conflict, Locked, Invariant, Refused) as failure:
+                return Result(change.ref, Fate.FAILED, failure.message, failure)
+        match outcome:
+            case Done():
+                return Result(change.ref, Fate.DONE)
+            case Stalled(error):
+                return Result(change.ref, Fate.FAILED, error.message, error)
+            case Retry(at, error):
+                return Result(change.ref, Fate.PENDING, error.message, error, at)
+            case Waiting(until, why):
+                return Result(change.ref, Fate.PENDING, why, None, until)
+
+    async def _fund(self) -> bool:
+        for funding in self.plan.funding:
+            outcome = await self.runner.funding(funding, self.plan.id, self._broadcasters(funding.chain))
+            if not isinstance(outcome, Done):
+                error = getattr(outcome, "error", None)
+                why = f"the purse could not be split: {error.message}" if error else "the purse could not be split"
+                for change in self.plan.acting:
+                    self.report.results[change.ref] = Result(change.ref, Fate.PENDING, why, error)
+                return False
+        return True
+
+    def _broadcasters(self, chain: str) -> tuple[Endpoint, ...]:
+        """The broadcasters of the first network in the plan that is on this chain."""
+        for change in self.plan.changes:
+            bodies: list[Mapping[str, Json]] = [change.body, change.before.body if change.before else {}]
+            for body in bodies:
+                for name, spec in sorted((body.get("using") or {}).items()):
+                    if name.startswith("Network/") and spec.get("chain") == chain:
+                        return read_net(name, spec).broadcasters
+        return ()

@@ -1,0 +1,125 @@
+"""What becomes of a run once its outcome is known: one commit that writes the record, the books and the history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from reconciler.model.canonical import Json, digest
+from reconciler.model.change import Change, Verb
+from reconciler.model.intent import Done, IntentState, Outcome, Retry, Run, RunState, Stalled, Waiting
+from reconciler.model.record import Record
+from reconciler.model.ref import ResourceRef
+from reconciler.model.resource import DeletionPolicy
+from reconciler.model.status import Condition, Status, Truth, summarise
+from reconciler.ports import Lease, LedgerTransaction, Ports
+
+_READY_REASON = {"Identity": "Registered", "Dataset": "Published", "Advertisement": "Advertised"}
+
+
+def finish(ports: Ports, run: Run, change: Change, outcome: Outcome, lease: Lease, revision: str) -> None:
+    """Enter an outcome: DONE writes or drops the record and closes the run; STALLED closes it; the rest leave it open."""
+    now = ports.clock.now()
+    with ports.ledger.begin() as tx:
+        tx.check_fence(lease.key, lease.fence)
+        match outcome:
+            case Done(outputs):
+                _done(tx, run, change, outputs, revision, now)
+            case Stalled(error):
+                tx.book(run.id, change.ref, now, *spent(tx, run.id))
+                tx.close_run(run.id, RunState.STALLED, error.message)
+                _state(tx, change, [("Stalled", Truth.TRUE, error.code, error.message)], now)
+                tx.note(change.ref, now, "run.stalled", {"run": run.id, "verb": change.verb.value, "error": error.message})
+            case Retry(_, error):
+                _state(tx, change, [("Reconciling", Truth.TRUE, error.code, error.message)], now)
+            case Waiting(_, why):
+                _state(tx, change, [("Reconciling", Truth.TRUE, "Waiting", why)], now)
+
+
+def _done(tx: LedgerTransaction, run: Run, change: Change, outputs: Mapping[str, Json], revision: str, now: datetime) -> None:
+    fees, paid, locked = spent(tx, run.id)
+    txids = [intent.result["txid"] for intent in tx.intents(run.id) if intent.effect == "Sign"]
+    tx.book(run.id, change.ref, now, fees, paid, locked)
+    if change.verb in (Verb.DELETE, Verb.FORGET):
+        tx.drop_record(change.ref)
+    else:
+        tx.put_record(_record(change, outputs, revision, now, fees, paid))
+    tx.advance()
+    tx.close_run(run.id, RunState.DONE)
+    detail = {"run": run.id, "verb": change.verb.value, "reason": change.reason.value, "generation": change.generation}
+    tx.note(change.ref, now, "change.applied", {**detail, "revision": revision, "txids": txids, "satoshis": fees + paid + locked})
+
+
+def spent(tx: LedgerTransaction, run_id: str) -> tuple[int, int, int]:
+    """(fees, payments, locked) that a run really moved: transactions that were refused for good moved nothing."""
+    fees = paid = locked = 0
+    for intent in tx.intents(run_id):
+        if intent.effect == "Sign" and intent.state is IntentState.DONE:
+            stored = tx.transaction(intent.result["txid"])
+            if stored is not None and stored.state not in ("signed", "rejected"):
+                fees, locked = fees + intent.result["fee"], locked + intent.result["locked"]
+        elif intent.effect == "Store" and intent.state is IntentState.DONE:
+            paid += sum(item["paid"] for item in intent.result.values())
+    return fees, paid, locked
+
+
+def _record(change: Change, outputs: Mapping[str, Json], revision: str, now: datetime, fees: int, paid: int) -> Record:
+    before, after = change.before, change.after
+    old = before.status if before else Status()
+    reason = _READY_REASON.get(change.ref.kind, "Recorded")
+    facts = [
+        Condition("Ready", Truth.TRUE, reason, _ready_message(outputs), change.generation, now),
+        Condition("Drifted", Truth.FALSE, "InSync", "", change.generation, now),
+        Condition("Stalled", Truth.FALSE, "", "", change.generation, now),
+        Condition("Reconciling", Truth.FALSE, "", "", change.generation, now),
+    ]
+    if change.cost.transactions:
+        facts.append(
+            Condition("Confirmed", Truth.FALSE, "Seen", "seen by a broadcaster, not in a block yet", change.generation, now)
+        )
+    status = summarise(replace(old, fees=old.fees + fees, payments=old.payments + paid), facts, change.generation)
+    lifecycle = after.lifecycle if after else None
+    return Record(
+        ref=change.ref,
+        uid=before.uid if before else digest([str(change.ref), change.generation, now.isoformat()])[:16],
+        generation=change.generation,
+        body=change.body,
+        outputs=outputs,
+        requires=tuple(sorted(after.requires)) if after else (before.requires if before else ()),
+        status=status,
+        # Protection is remembered: deleting the block from the manifest does not unprotect.
+        protected=bool(before and before.protected)
+        or (lifecycle is not None and lifecycle.deletion_policy is DeletionPolicy.PROTECT),
+        revision=revision,
+        at=after.at if after else (before.at if before else None),
+    )
+
+
+def _ready_message(outputs: Mapping[str, Json]) -> str:
+    held = outputs.get("replicas") or {}
+    if "files" in outputs:
+        return f"{len(outputs['files'])} files on {len(held)} hosts"
+    return f"{len(outputs.get('tokens') or ())} tokens"
+
+
+def _state(tx: LedgerTransaction, change: Change, said: list[tuple[str, Truth, str, str]], now: datetime) -> None:
+    record = tx.record(change.ref)
+    if record is None:
+        tx.put(f"condition/{change.ref}", [[t, truth.value, reason, message] for t, truth, reason, message in said])
+        return
+    facts = [Condition(t, truth, reason, message, change.generation, now) for t, truth, reason, message in said]
+    ready = record.status.condition("Ready")
+    if ready is not None and any(t == "Stalled" for t, *_ in said):
+        facts.append(replace(ready, status=Truth.FALSE, reason=said[0][2], message=said[0][3], since=now))
+    tx.put_record(replace(record, status=summarise(record.status, facts, record.generation)))
+
+
+def state(tx: LedgerTransaction, ref: ResourceRef, facts: list[Condition]) -> None:
+    """Merge facts learned outside a run (drift, depth) into a record's status; nothing when it is not recorded."""
+    record = tx.record(ref)
+    if record is None:
+        return
+    status = summarise(record.status, facts, record.generation)
+    if status != record.status:
+        tx.put_record(replace(record, status=status))

@@ -1,0 +1,195 @@
+"""Key prefix -> handler. Each reads everything again, so a missed hint makes no difference.
+
+`plan` looks at the whole workspace; `look/<Kind>/<name>` at one resource and what it requires; `run/<id>`
+resumes one run whose time has come; `confirm` follows transactions into blocks and out of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from reconciler.engine.confirm import confirm, depths, note_depths
+from reconciler.engine.execute import Executor, Fate, Report
+from reconciler.engine.finish import state
+from reconciler.engine.recover import recover
+from reconciler.engine.run import Runner
+from reconciler.engine.survey import Survey, Surveyor, believed, midnight
+from reconciler.engine.worker import Handler
+from reconciler.kinds.network import Net, read_net
+from reconciler.model.change import Cause, Verb
+from reconciler.model.codec import timestamp
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.intent import Retry, RunState, Waiting
+from reconciler.model.plan import Plan
+from reconciler.model.record import RecordedState
+from reconciler.model.ref import ResourceRef
+from reconciler.model.resource import DesiredState
+from reconciler.model.status import Condition, Truth
+from reconciler.planner.guard import Limits
+from reconciler.ports import Lease
+
+log = logging.getLogger("reconciler.engine")
+
+
+@dataclass(slots=True)
+class Handlers:
+    """What the daemon does with a key. `mode`: observe plans and reports, auto acts within the guards."""
+
+    runner: Runner
+    surveyor: Surveyor
+    limits: Limits
+    mode: str = "observe"
+    parallelism: int = 4
+    on_plan: Callable[[Plan, Report | None], None] = lambda plan, report: None
+    executor: Executor | None = None
+    last_good: DesiredState | None = None
+    source_fault: str = ""
+    last_plan: Plan | None = None
+    _reported: str = field(default="", init=False)
+
+    def table(self) -> Mapping[str, Handler]:
+        """The prefixes, most specific first."""
+        return {"look/": self.look, "run/": self.resume, "confirm": self.follow, "plan": self.plan}
+
+    def stop(self) -> None:
+        """Begin no more changes; what is in flight finishes."""
+        if self.executor is not None:
+            self.executor.stop()
+
+    async def plan(self, lease: Lease) -> datetime | None:
+        """Converge the whole workspace."""
+        await self._settle_open_runs()
+        survey = await self._survey()
+        await self._converge(survey, self.limits)
+        return None
+
+    async def look(self, lease: Lease) -> datetime | None:
+        """Converge one resource and what it requires."""
+        await self._settle_open_runs()
+        ref = ResourceRef.parse(lease.key.removeprefix("look/"))
+        await self._converge(await self._survey(), replace(self.limits, only=frozenset({ref})))
+        return None
+
+    async def resume(self, lease: Lease) -> datetime | None:
+        """One run whose retry came due; its dependents follow by a plan."""
+        run_id = lease.key.removeprefix("run/")
+        with self.runner.ports.ledger.begin() as tx:
+            run = tx.run(run_id)
+        if run is None or run.state is not RunState.OPEN:
+            return None
+        outcome = await self.runner.resume(run)
+        if isinstance(outcome, Retry):
+            return outcome.at
+        if isinstance(outcome, Waiting):
+            return outcome.until
+        self.runner.ports.queue.put("plan", self.runner.ports.clock.now())
+        return None
+
+    async def follow(self, lease: Lease) -> datetime | None:
+        """Follow transactions into blocks, and revoke what a reorg revoked."""
+        ports = self.runner.ports
+        recorded = ports.ledger.read(midnight(ports.clock.now()))
+        nets = chain_nets(recorded)
+        for moved in await confirm(ports, nets):
+            log.info("transaction.moved", extra={"txid": moved.txid, "outcome": f"{moved.before} -> {moved.after}"})
+        note_depths(ports, recorded, depths(ports, recorded, await tips(self.runner, nets)))
+        return None
+
+    async def _settle_open_runs(self) -> None:
+        for run_id, outcome in (await recover(self.runner)).items():
+            if isinstance(outcome, Retry):
+                self.runner.ports.queue.put(f"run/{run_id}", outcome.at)
+
+    async def _survey(self) -> Survey:
+        ports = self.runner.ports
+        recorded = ports.ledger.read(midnight(ports.clock.now()))
+        fallback = self.last_good or believed(recorded, self.surveyor.environment)
+        survey = await self.surveyor.survey(desired=fallback)
+        if survey.loaded.desired is not None:
+            self.last_good, self.source_fault = survey.loaded.desired, ""
+        else:
+            first = survey.loaded.errors[0]
+            fault = f"{first.at}: {first.message}"
+            if fault != self.source_fault:
+                log.error("source.rejected", extra={"at": str(first.at), "error": first.message, "hint": first.hint})
+            self.source_fault = fault
+        self._note_source(survey)
+        return survey
+
+    def _note_source(self, survey: Survey) -> None:
+        now = timestamp(self.runner.ports.clock.now())
+        revision = survey.desired.revision if survey.desired else ""
+        with self.runner.ports.ledger.begin() as tx:
+            before = tx.get("source") or {}
+            ready = not self.source_fault
+            since = before.get("since") if before.get("ready") == ready else now
+            tx.put("source", {"ready": ready, "message": self.source_fault, "revision": revision, "since": since})
+
+    async def _converge(self, survey: Survey, limits: Limits) -> None:
+        plan = self.surveyor.plan(survey, limits)
+        self.last_plan = plan
+        self._note_drift(plan)
+        report: Report | None = None
+        if plan.refusals or (plan.acting and self.mode != "auto"):
+            self._report(plan)
+        elif plan.acting:
+            self.executor = Executor(self.runner, plan, self.parallelism)
+            report = await self.executor.run()
+            self.executor = None
+            self._after(plan, report)
+        self.on_plan(plan, report)
+
+    def _after(self, plan: Plan, report: Report) -> None:
+        ports = self.runner.ports
+        for change in plan.acting:
+            result = report.results.get(change.ref)
+            if result is not None and result.fate is Fate.PENDING and isinstance(result.retry_at, datetime):
+                ports.queue.put(f"run/{change.run_id(plan.lineage)}", result.retry_at)
+        ports.queue.put("confirm", ports.clock.now())
+        done = report.count(Fate.DONE)
+        cost = plan.cost.satoshis
+        extra = {"plan": plan.id, "outcome": f"{done}/{len(plan.acting)}", "satoshis": cost, "revision": plan.revision}
+        log.info("plan.applied", extra=extra)
+
+    def _report(self, plan: Plan) -> None:
+        if plan.id == self._reported:
+            return
+        self._reported = plan.id
+        why = "; ".join(guard.message for guard in plan.refusals) or f"mode is {self.mode}"
+        log.warning("plan.held", extra={"plan": plan.id, "error": why, "satoshis": plan.cost.satoshis})
+
+    def _note_drift(self, plan: Plan) -> None:
+        now = self.runner.ports.clock.now()
+        with self.runner.ports.ledger.begin() as tx:
+            for change in plan.changes:
+                if change.before is None or change.verb in (Verb.DEFER, Verb.DELETE, Verb.FORGET):
+                    continue
+                drifted = [delta.path for delta in change.deltas if delta.cause is Cause.DRIFT]
+                truth = Truth.TRUE if drifted else Truth.FALSE
+                said = ", ".join(drifted)
+                fact = Condition("Drifted", truth, "Drifted" if drifted else "InSync", said, change.before.generation, now)
+                state(tx, change.ref, [fact])
+
+
+def chain_nets(recorded: RecordedState) -> dict[str, Net]:
+    """The first recorded network of each chain."""
+    nets: dict[str, Net] = {}
+    for ref, record in sorted(recorded.records.items()):
+        if ref.kind == "Network":
+            net = read_net(ref.name, record.body["spec"])
+            nets.setdefault(net.chain, net)
+    return nets
+
+
+async def tips(runner: Runner, nets: Mapping[str, Net]) -> dict[str, int]:
+    """Height of each chain that answers."""
+    found = {}
+    for chain, net in nets.items():
+        try:
+            found[chain] = await runner.ports.chain.tip(net.headers)
+        except ReconcilerError:
+            continue
+    return found

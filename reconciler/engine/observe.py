@@ -1,0 +1,82 @@
+"""Bounded fan-out of `controller.observe`; a timeout or an error is Unknown, never a guess."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reconciler.controller import Controller
+from reconciler.model.canonical import Json, digest
+from reconciler.model.effect import Endpoint
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.observation import Observation, ObservedState, Unknown
+from reconciler.model.record import Record
+from reconciler.model.ref import ResourceRef
+from reconciler.model.resource import Resource
+from reconciler.ports import Found, Overlay, Ports, Reads
+
+# Resources looked at together: enough to hide latency, few enough to be a polite guest of a host.
+WIDTH = 16
+# Seconds for one resource; a host that is slower than this has not answered.
+PATIENCE = 60.0
+
+
+async def observe(
+    wants: Mapping[ResourceRef, Resource],
+    records: Mapping[ResourceRef, Record],
+    kinds: Mapping[str, Controller],
+    ports: Ports,
+    only: Iterable[ResourceRef] | None = None,
+) -> ObservedState:
+    """Look at every declared or recorded resource (or only those named) through one snapshot of the hosts."""
+    refs = sorted({*wants, *records} if only is None else set(only))
+    reads = snapshot(ports, networks(wants, records))
+    gate = asyncio.Semaphore(WIDTH)
+
+    async def one(ref: ResourceRef) -> Observation:
+        controller = kinds.get(ref.kind)
+        if controller is None:
+            return Unknown(f"no kind {ref.kind} is installed")
+        async with gate:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    return await controller.observe(wants.get(ref), records.get(ref), reads)
+            except TimeoutError:
+                return Unknown(f"no answer within {PATIENCE:.0f} s")
+            except ReconcilerError as error:
+                return Unknown(error.message)
+
+    return dict(zip(refs, await asyncio.gather(*(one(ref) for ref in refs)), strict=True))
+
+
+def networks(wants: Mapping[ResourceRef, Resource], records: Mapping[ResourceRef, Record]) -> dict[str, Json]:
+    """The spec of every Network by name, as declared, or as recorded when it no longer is."""
+    recorded = {ref.name: record.body["spec"] for ref, record in records.items() if ref.kind == "Network"}
+    return recorded | {ref.name: dict(want.spec) for ref, want in wants.items() if ref.kind == "Network"}
+
+
+def snapshot(ports: Ports, networks_: Mapping[str, Json]) -> Reads:
+    """The read doors with lookups remembered for one pass, so that a thousand resources ask a host once."""
+    overlay = _Remembered(ports.overlay)
+    return Reads(ports.clock, ports.chain, overlay, ports.storage, ports.wallet, ports.ledger, networks_)
+
+
+@dataclass(slots=True)
+class _Remembered:
+    """An Overlay whose equal lookups share one request. Writes are not there to be called."""
+
+    inner: Overlay
+    asked: dict[tuple[str, str, str], asyncio.Task[Sequence[Found]]] = field(default_factory=dict)
+
+    async def lookup(self, host: Endpoint, service: str, query: Json) -> Sequence[Found]:
+        key = (host.url, service, digest(query))
+        if key not in self.asked:
+            self.asked[key] = asyncio.ensure_future(self.inner.lookup(host, service, query))
+        return await asyncio.shield(self.asked[key])
+
+    async def health(self, host: Endpoint) -> Mapping[str, Json]:
+        return await self.inner.health(host)
+
+    async def submit(self, host: Endpoint, beef: bytes, topics: Sequence[str]) -> Mapping[str, Sequence[int]]:
+        raise AssertionError("observe may not write")

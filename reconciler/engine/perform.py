@@ -1,0 +1,162 @@
+"""Effect -> port call. One function per effect, chosen by one table; each obeys its recovery rule."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from reconciler.engine.ancestry import beef_of
+from reconciler.model.canonical import Json, canonical
+from reconciler.model.effect import (
+    Attest,
+    Await,
+    Broadcast,
+    Effect,
+    Endpoint,
+    Generate,
+    Release,
+    Store,
+    Submit,
+)
+from reconciler.model.errors import Conflict, Refused, RemoteProtocolError, Unavailable
+from reconciler.model.ref import Outpoint
+from reconciler.ports import Ports
+from reconciler.wire import document
+
+# Seconds between looks for an admitted output: hosts index after they answer, in hundreds of milliseconds.
+CONFIRM_AFTER = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
+# Lookup that finds an output of a topic; our own and the three every reference node runs.
+SERVICE_OF = {"tm_ship": "ls_ship", "tm_slap": "ls_slap", "tm_uhrp": "ls_uhrp", "tm_producer": "ls_producer"}
+
+Result = Mapping[str, Json]
+
+
+async def perform(effect: Effect, ports: Ports) -> Result:
+    """Do it in the world and say what came back. `Sign` is not here: the journal does it between two commits."""
+    return await _PERFORM[type(effect)](effect, ports)
+
+
+async def _generate(effect: Generate, ports: Ports) -> Result:
+    ports.wallet.know({effect.key: effect.source})
+    public_key = ports.wallet.generate(effect.key, effect.source)
+    subkeys = {name: ports.wallet.public_key(f"{effect.key}#{name}") for name in effect.source.get("subkeys") or ()}
+    return {"publicKey": public_key, "subkeys": subkeys}
+
+
+async def _attest(effect: Attest, ports: Ports) -> Result:
+    signature = ports.wallet.attest(effect.key, canonical(effect.document))
+    envelope = document.seal(effect.document, ports.wallet.public_key(effect.key), signature)
+    return {"digest": ports.blobs.put(envelope), "size": len(envelope)}
+
+
+async def _broadcast(effect: Broadcast, ports: Ports) -> Result:
+    with ports.ledger.begin() as tx:
+        stored = tx.transaction(effect.txid)
+    if stored is not None and stored.state == "mined":
+        return {"txid": effect.txid, "status": "MINED"}
+    status = await ports.chain.broadcast(beef_of(ports.ledger, effect.txid), effect.txid, effect.via)
+    return {"txid": effect.txid, "status": status.status}
+
+
+async def _await(effect: Await, ports: Ports) -> Result:
+    with ports.ledger.begin() as tx:
+        stored = tx.transaction(effect.txid)
+    if stored is None or not stored.proof:
+        raise Unavailable("not-mined", f"cannot go on before {effect.txid} is mined")
+    tip = await ports.chain.tip(effect.headers)
+    if tip - stored.height + 1 < effect.depth:
+        raise Unavailable("not-deep", f"cannot go on before {effect.txid} is {effect.depth} blocks deep")
+    return {"height": stored.height, "block": stored.block}
+
+
+async def _submit(effect: Submit, ports: Ports) -> Result:
+    beef = beef_of(ports.ledger, effect.txid)
+    answers = await asyncio.gather(*(_submit_to(host, effect, beef, ports) for host in effect.hosts))
+    results = dict(zip((host.name for host in effect.hosts), answers, strict=True))
+    confirmed = [name for name, answer in results.items() if answer.get("confirmed")]
+    quorum = min(effect.quorum or len(effect.hosts), len(effect.hosts))
+    if len(confirmed) >= quorum:
+        return results
+    why = "; ".join(f"{name}: {answer['error']}" for name, answer in results.items() if answer.get("error"))
+    if any(answer.get("retry") for answer in results.values()):
+        raise Unavailable("not-admitted", f"cannot confirm {effect.txid} on {quorum} of {len(effect.hosts)} hosts: {why}")
+    raise Refused("not-admitted", f"cannot get {effect.txid} admitted by {quorum} of {len(effect.hosts)} hosts: {why}")
+
+
+async def _submit_to(host: Endpoint, effect: Submit, beef: bytes, ports: Ports) -> dict[str, Any]:
+    try:
+        admitted = await ports.overlay.submit(host, beef, effect.topics)
+    except Unavailable as error:
+        return {"error": error.message, "retry": True}
+    except (Refused, RemoteProtocolError) as error:
+        return {"error": error.message}
+    # An empty STEAK is ambiguous (duplicate, revocation, or not admitted): the lookup decides.
+    acknowledged = all(set(vouts) <= set(admitted.get(topic, ())) for topic, vouts in effect.want.items())
+    if acknowledged and not effect.gone:
+        return {"admitted": {t: list(v) for t, v in admitted.items()}, "confirmed": True}
+    for pause in CONFIRM_AFTER:
+        await ports.clock.sleep(pause)
+        missing = await _unsettled(host, effect, ports)
+        if not missing:
+            return {"admitted": {t: list(v) for t, v in admitted.items()}, "confirmed": True}
+    return {"error": f"lookup still disagrees on {missing[0]}", "retry": True}
+
+
+async def _unsettled(host: Endpoint, effect: Submit, ports: Ports) -> list[str]:
+    """The outpoints that should be findable and are not, or should be gone and are not."""
+    wanted = {Outpoint(effect.txid, vout) for vouts in effect.want.values() for vout in vouts}
+    services = sorted({SERVICE_OF[topic] for topic in effect.topics if topic in SERVICE_OF})
+    found: set[Outpoint] = set()
+    try:
+        for service in services:
+            for query in _queries(service, effect.owner, sorted(wanted | set(effect.gone))):
+                found |= {answer.outpoint for answer in await ports.overlay.lookup(host, service, query)}
+    except (Unavailable, RemoteProtocolError, Refused) as error:
+        return [f"everything ({error.message})"]
+    return [str(o) for o in sorted(wanted - found)] + [str(o) for o in sorted(found & set(effect.gone))]
+
+
+def _queries(service: str, owner: str, outpoints: Sequence[Outpoint]) -> list[Json]:
+    # SHIP and SLAP services cannot be asked for an outpoint; one owner has few of those.
+    if service in ("ls_ship", "ls_slap"):
+        return [{"identityKey": owner}]
+    return [{"outpoint": str(outpoint)} for outpoint in outpoints]
+
+
+async def _store(effect: Store, ports: Ports) -> Result:
+    gate = asyncio.Semaphore(max(1, effect.parallel))
+
+    async def one(sha256: str, media_type: str) -> dict[str, Json]:
+        async with gate:
+            hosted = await ports.storage.find(effect.host, sha256)
+            if hosted is None or (await ports.storage.check(effect.host, sha256))["state"] != "ok":
+                path = ports.blobs.path(sha256)
+                hosted = await ports.storage.put(effect.host, sha256, path, media_type, effect.retention, effect.max_payment)
+                seen = await ports.storage.check(effect.host, sha256)
+                if seen["state"] != "ok":
+                    raise Unavailable("bad-copy", f"cannot read {sha256[:12]} back from {effect.host.name}: {seen['state']}")
+            return {"location": hosted.location, "expires": hosted.expires, "paid": hosted.paid}
+
+    results = await asyncio.gather(*(one(blob.sha256, blob.media_type) for blob in effect.blobs))
+    return {blob.sha256: result for blob, result in zip(effect.blobs, results, strict=True)}
+
+
+async def _release(effect: Release, ports: Ports) -> Result:
+    await ports.storage.release(effect.host, effect.digest)
+    return {}
+
+
+async def _misplaced(effect: Effect, ports: Ports) -> Result:
+    raise Conflict("not-performed", f"cannot perform {type(effect).__name__} outside the journal")
+
+
+_PERFORM: Mapping[type, Callable[[Any, Ports], Awaitable[Result]]] = {
+    Generate: _generate,
+    Attest: _attest,
+    Broadcast: _broadcast,
+    Await: _await,
+    Submit: _submit,
+    Store: _store,
+    Release: _release,
+}

@@ -1,0 +1,55 @@
+"""Money coming in: a payment to the purse is believed when its proof is, and only then becomes a coin."""
+
+from __future__ import annotations
+
+from reconciler.kinds.network import Net
+from reconciler.model.effect import Lock
+from reconciler.model.errors import Refused
+from reconciler.model.ref import Outpoint
+from reconciler.ports import Coin, Header, Ports, StoredTx
+from reconciler.wire.beef import parse_beef
+from reconciler.wire.proof import roots_needed, verify_beef
+
+# The child key that receives: one address, stated in the wallet adapter's documentation.
+FUNDING = Lock("wallet", "reconciler funding", "1", "self")
+
+
+async def receive(ports: Ports, beef: bytes, net: Net) -> list[Coin]:
+    """Verify a payment (SPV, values included) and enter its outputs to our funding script as free coins.
+
+    RemoteProtocolError when the proof does not hold; Refused when nothing in it pays us. Repeating is harmless.
+    """
+    parsed = parse_beef(beef)
+    headers: dict[int, Header | None] = {}
+    for height, _root in sorted(roots_needed(parsed)):
+        headers[height] = await ports.chain.header(height, net.headers)
+
+    def known(height: int, root: str) -> bool:
+        header = headers.get(height)
+        return header is not None and header.merkle_root == root
+
+    verify_beef(parsed, known)
+    script = ports.wallet.funding_script()
+    subject = parsed.txs[parsed.subject].tx
+    assert subject is not None
+    coins = [
+        Coin(Outpoint(parsed.subject, vout), net.chain, output.satoshis, script, FUNDING)
+        for vout, output in enumerate(subject.outputs)
+        if output.script == script
+    ]
+    if not coins:
+        raise Refused("not-ours", f"cannot receive {parsed.subject}: none of its outputs pays our funding script")
+    with ports.ledger.begin() as tx:
+        for txid, entry in parsed.txs.items():
+            if entry.tx is not None and tx.transaction(txid) is None:
+                proof = entry.bump.raw if entry.bump is not None else b""
+                height = entry.bump.height if entry.bump is not None else 0
+                at = headers.get(height)
+                tx.put_transaction(
+                    StoredTx(txid, entry.tx.raw, net.chain, "mined" if proof else "seen", proof, height, at.hash if at else "")
+                )
+        held = {coin.outpoint for coin in tx.coins(chain=net.chain)}
+        for coin in coins:
+            if coin.outpoint not in held:
+                tx.put_coin(coin)
+    return coins

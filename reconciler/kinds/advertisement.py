@@ -1,0 +1,177 @@
+"""Advertisement: a service offered. SHIP and SLAP tokens (BRC-88), and the signed service document they cannot carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reconciler.controller import Outputs, Steps
+from reconciler.kinds import document as documents
+from reconciler.kinds import token as tokens
+from reconciler.kinds.identity import key_in
+from reconciler.kinds.network import Net, net_of
+from reconciler.model.canonical import Json
+from reconciler.model.change import Change, Cost, FieldDelta, Verb
+from reconciler.model.errors import Refused
+from reconciler.model.observation import Absent, Observation, Present
+from reconciler.model.record import Record
+from reconciler.model.resource import Resource
+from reconciler.ports import Reads
+from reconciler.wire import advert, descriptor, names
+from reconciler.wire.keys import ANYONE
+
+# Spec fields that the service document repeats word for word.
+TERMS = ("serviceType", "capability", "maxConsumers", "availability", "regions", "ttl", "ship", "slap")
+_ADMITTED = {"SHIP": ("tm_ship", "ls_ship"), "SLAP": ("tm_slap", "ls_slap")}
+
+
+def service(name: str, body: Mapping[str, Json], public_key: str, net: Net) -> dict[str, Json]:
+    """The statement an Advertisement signs: what is offered, where, on which terms."""
+    spec = body["spec"]
+    said = {key: spec[key] for key in TERMS if spec.get(key) not in (None, [], {})}
+    plan = body["using"].get(f"PricePlan/{spec.get('pricePlanRef')}")
+    return {
+        "type": "ServiceDocument",
+        "apiVersion": "overlay.bsv/v1alpha1",
+        "name": name,
+        "provider": public_key,
+        "url": net.public_url,
+        "offers": [f"{item['kind']}/{item['name']}" for item in spec.get("for") or ()],
+        **({"price": plan} if plan else {}),
+        **said,
+    }
+
+
+def adverts(body: Mapping[str, Json], public_key: str | None, net: Net) -> list[tokens.Wanted]:
+    """The SHIP and SLAP tokens the spec asks for, all at the network's public URL."""
+    spec, owner = body["spec"], body["spec"]["identityRef"]
+    fault = names.advertisable(net.public_url)
+    if fault and (spec.get("ship") or spec.get("slap")):
+        hint = "set gateway.publicUrl on the Network"
+        raise Refused("not-advertisable", f'cannot advertise "{net.public_url}": {fault}', hint=hint)
+    identity = bytes.fromhex(public_key) if public_key else ANYONE
+    wanted = []
+    for type_, topics in (("SHIP", spec.get("ship") or ()), ("SLAP", spec.get("slap") or ())):
+        protocol, key_id = advert.lock_of(type_)
+        for name in topics:
+            fields = advert.fields(advert.Advert(type_, identity, net.public_url, name))
+            wanted.append(tokens.Wanted(type_, name, *_ADMITTED[type_], fields, protocol, key_id, owner))
+    return wanted
+
+
+class AdvertisementController:
+    """Tokens that say where, and a document that says what and for how much."""
+
+    kind = "Advertisement"
+    stage = 6
+    immutable = ("spec.identityRef", "spec.networkRef")
+    lasting: tuple[str, ...] = ()
+
+    def references(self, spec: Mapping[str, Json]) -> Sequence[tuple[str, str, str]]:
+        """Who offers, where, at what price, and what is offered (never announce what cannot be served)."""
+        found = [(f"/{key}", kind, spec[key]) for key, kind in _REFS if spec.get(key)]
+        return [*found, *((f"/for/{i}/name", item["kind"], item["name"]) for i, item in enumerate(spec.get("for") or ()))]
+
+    def content(self, spec: Mapping[str, Json]) -> Sequence[str]:
+        """No files."""
+        return ()
+
+    def check(self, want: Resource) -> Sequence[tuple[str, str]]:
+        """Names are topics and services of BRC-87, each once."""
+        faults = []
+        for key, prefix in (("ship", "tm_"), ("slap", "ls_")):
+            listed = want.spec.get(key) or []
+            for index, name in enumerate(listed):
+                if not names.name_ok(name) or not name.startswith(prefix):
+                    faults.append((f"/{key}/{index}", f'"{name}" is not a legal name: {prefix} and lower-case words joined by _'))
+                elif name in listed[:index]:
+                    faults.append((f"/{key}/{index}", f'"{name}" is listed twice'))
+        return faults
+
+    def exports(self, body: Mapping[str, Json], outputs: Outputs | None) -> Mapping[str, Json] | None:
+        """Nothing that changes: dependents only wait for it."""
+        return {}
+
+    def diff(self, body: Mapping[str, Json], was: Record, seen: Present) -> Sequence[FieldDelta]:
+        """Hosts that lost a token, and storage hosts that lost the document."""
+        return [*tokens.token_drift(seen), *documents.replica_drift(seen, {was.outputs["document"]["digest"]: "document"})]
+
+    def _transaction(
+        self, change: Change, net: Net, public_key: str | None, document: documents.Document | None
+    ) -> tuple[list[tokens.Wanted], list[tokens.Token], list[tokens.Token]]:
+        """(tokens to make, tokens to spend, tokens that stay) for the wanted set; `document` None means not yet sealed."""
+        wanted, live = adverts(change.body, public_key, net), tokens.survivors(change)
+        before: Mapping[str, Any] = change.before.outputs if change.before else {}
+        same_key = change.before is not None and before.get("publicKey") == public_key
+        domain = before.get("domain")
+        old = before.get("document")
+        core = service(change.ref.name, change.body, public_key or "", net)
+        stays, make = [], []
+        for one in wanted:
+            match = [t for t in live if (t["type"], t["name"]) == (one.type, one.name) and same_key and domain == net.public_url]
+            if match:
+                stays += match
+            else:
+                make.append(one)
+        anchored = [t for t in live if t["type"] == "DESCRIPTOR"]
+        if anchored and same_key and not documents.fresh(core, old):
+            stays += anchored
+        else:
+            sequence = document["sequence"] if document else 1 + (old["sequence"] if old else 0)
+            make.append(documents.anchor(change.body["spec"]["identityRef"], public_key, str(change.ref), document, sequence))
+        kept = {t["outpoint"] for t in stays}
+        return make, [t for t in live if t["outpoint"] not in kept], stays
+
+    def estimate(self, change: Change) -> tuple[Cost, tuple[int, ...]]:
+        """One transaction for whatever is made and retired together."""
+        if change.verb is Verb.REPAIR:
+            return Cost(), ()
+        if change.verb is Verb.DELETE and change.before is not None:
+            return tokens.price(net_of(change.before.body), change, (), tokens.survivors(change))
+        net = net_of(change.body)
+        documents.document_hosts(str(change.ref), net)
+        make, spend, _ = self._transaction(change, net, key_in(change.body), None)
+        return tokens.price(net, change, make, spend)
+
+    async def observe(self, want: Resource | None, was: Record | None, reads: Reads) -> Observation:
+        """Every recorded token on every host, and the document's copies."""
+        if was is None:
+            if want is None or not reads.wallet.exists(want.spec["identityRef"]):
+                return Absent("no key yet")
+            return await tokens.unrecorded(want, reads.wallet.public_key(want.spec["identityRef"]), reads)
+        net, key = net_of(was.body), {"identityKey": was.outputs["publicKey"]}
+        services = {t["service"] for t in was.outputs["tokens"]} | {descriptor.SERVICE}
+        seen = await tokens.observe_tokens(was.outputs["tokens"], dict.fromkeys(services, key), net, reads)
+        if not isinstance(seen, Present):
+            return seen
+        replicas = await documents.observe_replicas(was.outputs["replicas"], net, reads)
+        return Present({**seen.attributes, "replicas": replicas})
+
+    def apply(self, change: Change) -> Steps[Outputs]:
+        """Seal the document where it changed, keep copies, and swap tokens in one transaction."""
+        before: Mapping[str, Any] = change.before.outputs if change.before else {}
+        net, owner = net_of(change.body), change.body["spec"]["identityRef"]
+        if change.verb is Verb.REPAIR:
+            yield from tokens.resend(net, before["tokens"])
+            held = yield from documents.keep(str(change.ref), net, before["document"])
+            return {**before, "replicas": documents.merge(before["replicas"], held)}
+        public_key = key_in(change.body)
+        core, old = service(change.ref.name, change.body, public_key or "", net), before.get("document")
+        anchored = [t for t in tokens.survivors(change) if t["type"] == "DESCRIPTOR"]
+        document, held = old, before.get("replicas") or {}
+        if not anchored or documents.fresh(core, old):
+            document = yield from documents.seal(owner, core, old, anchored[0]["outpoint"] if anchored else None)
+            held = yield from documents.keep(str(change.ref), net, document)
+        make, spend, stays = self._transaction(change, net, public_key, document)
+        made = yield from tokens.publish(net, change, make, spend)
+        kept = sorted([*stays, *made], key=lambda t: (t["type"], t["name"]))
+        return {"publicKey": public_key, "domain": net.public_url, "document": document, "tokens": kept, "replicas": held}
+
+    def delete(self, change: Change) -> Steps[None]:
+        """Spend every token in one transaction."""
+        if change.before is not None:
+            yield from tokens.publish(net_of(change.before.body), change, (), tokens.survivors(change))
+
+
+_REFS = (("identityRef", "Identity"), ("networkRef", "Network"), ("pricePlanRef", "PricePlan"))
+CONTROLLER = AdvertisementController()

@@ -1,0 +1,233 @@
+"""Dataset: files published by content address, described by a signed manifest that one token anchors.
+
+The manifest lists every file and the RFC 6962 root over the list, so each file proves its own inclusion
+in the single anchoring transaction. Versions are a chain: the token of version n spends that of n-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reconciler.controller import Outputs, Steps
+from reconciler.kinds import document as documents
+from reconciler.kinds import token as tokens
+from reconciler.kinds.identity import key_in
+from reconciler.kinds.network import Net, net_of
+from reconciler.model.canonical import Json, canonical
+from reconciler.model.change import Change, Cost, FieldDelta, Verb
+from reconciler.model.effect import Blob
+from reconciler.model.observation import Absent, Observation, Present
+from reconciler.model.record import Record
+from reconciler.model.resource import Resource
+from reconciler.ports import Reads
+from reconciler.wire import descriptor, merkle
+from reconciler.wire.uhrp import uhrp_url
+
+# Spec fields that the manifest repeats word for word.
+SAID = ("title", "tags", "license", "contentType", "version", "sample", "partSize", "lineage")
+_MS_PER_MINUTE = 60_000
+
+
+def entries(body: Mapping[str, Json]) -> list[dict[str, Json]]:
+    """The manifest's file list, in path order: what an inclusion proof proves."""
+    chosen = body["spec"].get("contentType")
+    return [
+        {
+            "path": file["path"],
+            "size": file["size"],
+            "sha256": file["sha256"],
+            "uhrp": uhrp_url(file["sha256"]),
+            "mediaType": chosen or file["media_type"],
+        }
+        for file in body["files"]
+    ]
+
+
+def merkle_root(files: Sequence[Mapping[str, Json]]) -> str:
+    """RFC 6962 root over the canonical JSON of each entry, hex."""
+    return merkle.root([merkle.leaf_hash(canonical(entry)) for entry in files]).hex()
+
+
+def describe(body: Mapping[str, Json]) -> str:
+    """Text from file facts alone: format, rows, columns, span, size, hash. The same bytes give the same words."""
+    files = body["files"]
+    size = sum(file["size"] for file in files)
+    kinds = sorted({file["media_type"] for file in files})
+    words = [f"{len(files)} file{'s' if len(files) != 1 else ''}, {', '.join(kinds)}, {size:,} bytes"]
+    known = [file["details"] for file in files if file.get("details")]
+    if known and len(known) == len(files):
+        words.append(f"{sum(d['rows'] for d in known):,} rows")
+        columns = sorted({column for d in known for column in d["columns"]})
+        words.append(f"columns {', '.join(columns[:12])}{' and more' if len(columns) > 12 else ''}")
+        spans = [(d["from"], d["to"]) for d in known if d.get("from")]
+        if spans:
+            words.append(f"from {min(s[0] for s in spans)} to {max(s[1] for s in spans)}")
+    words.append(f"SHA-256 {files[0]['sha256']}" if len(files) == 1 else f"Merkle root {merkle_root(entries(body))}")
+    return "; ".join(words)
+
+
+def manifest(name: str, body: Mapping[str, Json], public_key: str) -> dict[str, Json]:
+    """The statement a Dataset signs: what it is, its files, its terms."""
+    spec, files = body["spec"], entries(body)
+    said = {key: spec[key] for key in SAID if spec.get(key) not in (None, [], {})}
+    plan = body["using"].get(f"PricePlan/{spec.get('pricePlanRef')}")
+    price = {"model": "per-item", "rate": spec["price"]} if spec.get("price") is not None else plan
+    text = describe(body) if spec.get("describe") == "auto" else spec.get("description")
+    return {
+        "type": "DatasetManifest",
+        "apiVersion": "overlay.bsv/v1alpha1",
+        "name": name,
+        "publisher": public_key,
+        **said,
+        **({"description": text} if text else {}),
+        **({"price": price} if price else {}),
+        "files": files,
+        "merkleRoot": merkle_root(files),
+    }
+
+
+class DatasetController:
+    """Content on storage hosts, its manifest beside it, and the manifest's hash on the chain."""
+
+    kind = "Dataset"
+    stage = 4
+    immutable = ("spec.identityRef", "spec.networkRef")
+    lasting: tuple[str, ...] = ()
+
+    def references(self, spec: Mapping[str, Json]) -> Sequence[tuple[str, str, str]]:
+        """Who publishes, where, at what price."""
+        return [(f"/{key}", kind, spec[key]) for key, kind in _REFS if spec.get(key)]
+
+    def content(self, spec: Mapping[str, Json]) -> Sequence[str]:
+        """The file, or the directory's pattern."""
+        content = spec["content"]
+        if "fileSet" in content:
+            return (f"{content['fileSet']['directory'].rstrip('/')}/{content['fileSet'].get('pattern') or '*'}",)
+        return (content["file"],) if "file" in content else ()
+
+    def check(self, want: Resource) -> Sequence[tuple[str, str]]:
+        """There is something to publish, and one price."""
+        faults = []
+        if "stream" in want.spec["content"]:
+            faults.append(("/content/stream", "recorded streams cannot be published before their Stream exists"))
+        elif not want.files:
+            (pattern,) = self.content(want.spec)
+            faults.append(("/content", f'no file matches "{pattern}"'))
+        if want.spec.get("price") is not None and want.spec.get("pricePlanRef"):
+            faults.append(("/price", "state a price or a pricePlanRef, not both"))
+        return faults
+
+    def exports(self, body: Mapping[str, Json], outputs: Outputs | None) -> Mapping[str, Json] | None:
+        """Nothing that changes: dependents only wait for it."""
+        return {}
+
+    def diff(self, body: Mapping[str, Json], was: Record, seen: Present) -> Sequence[FieldDelta]:
+        """Hosts that lost the token; storage hosts on which a copy is gone or corrupt."""
+        named = {file["sha256"]: file["path"] for file in was.outputs["files"]}
+        named[was.outputs["document"]["digest"]] = "manifest"
+        return [*tokens.token_drift(seen), *documents.replica_drift(seen, named)]
+
+    def _hosts(self, change: Change, net: Net) -> tuple[Any, ...]:
+        return documents.placement(str(change.ref), net.storage, change.body["spec"].get("replicas", 1))
+
+    def _anchored(self, change: Change, core: Mapping[str, Json]) -> bool:
+        """Whether the live token already anchors this very statement."""
+        before: Mapping[str, Any] = change.before.outputs if change.before else {}
+        return bool(tokens.survivors(change)) and not documents.fresh(core, before.get("document"))
+
+    def estimate(self, change: Change) -> tuple[Cost, tuple[int, ...]]:
+        """One transaction per version, and the bytes that must travel."""
+        if change.verb is Verb.DELETE and change.before is not None:
+            return tokens.price(net_of(change.before.body), change, (), tokens.survivors(change))
+        net = net_of(change.body)
+        hosts = self._hosts(change, net)
+        old = change.before.outputs if change.before else {}
+        upload = Cost(uploaded=sum(file["size"] for host in hosts for file in _missing(change, host.name)))
+        key = key_in(change.body)
+        if change.verb is Verb.REPAIR or (key and self._anchored(change, manifest(change.ref.name, change.body, key))):
+            return upload, ()
+        sequence = 1 + (old["document"]["sequence"] if old.get("document") else 0)
+        wanted = documents.anchor(change.body["spec"]["identityRef"], key, str(change.ref), None, sequence)
+        cost, needs = tokens.price(net, change, (wanted,), tokens.survivors(change))
+        return cost + upload, needs
+
+    async def observe(self, want: Resource | None, was: Record | None, reads: Reads) -> Observation:
+        """The token on every overlay host, and every copy read back from every storage host."""
+        if was is None:
+            if want is None or not reads.wallet.exists(want.spec["identityRef"]):
+                return Absent("no key yet")
+            return await tokens.unrecorded(want, reads.wallet.public_key(want.spec["identityRef"]), reads)
+        net = net_of(was.body)
+        query = {descriptor.SERVICE: {"identityKey": was.outputs["publicKey"]}}
+        seen = await tokens.observe_tokens(was.outputs["tokens"], query, net, reads)
+        if not isinstance(seen, Present):
+            return seen
+        return Present({**seen.attributes, "replicas": await documents.observe_replicas(was.outputs["replicas"], net, reads)})
+
+    def apply(self, change: Change) -> Steps[Outputs]:
+        """Seal the manifest, place the bytes, then anchor: nothing is announced that cannot be fetched."""
+        before: Mapping[str, Any] = change.before.outputs if change.before else {}
+        net, spec = net_of(change.body), change.body["spec"]
+        hosts, retention = self._hosts(change, net), int(spec["retention"]) // _MS_PER_MINUTE
+        if change.verb is Verb.REPAIR:
+            yield from tokens.resend(net, before["tokens"])
+        public_key = key_in(change.body) or ""
+        core, live = manifest(change.ref.name, change.body, public_key), tokens.survivors(change)
+        anchored = change.verb is Verb.REPAIR or self._anchored(change, core)
+        document = before.get("document")
+        if not anchored:
+            document = yield from documents.seal(spec["identityRef"], core, document, live[0]["outpoint"] if live else None)
+        assert document is not None
+        held: dict[str, Any] = {}
+        for host in hosts:
+            blobs = [Blob(file["sha256"], file["size"], file["mediaType"]) for file in _missing(change, host.name)]
+            if not anchored or document["digest"] not in _kept(change, host.name):
+                blobs.append(documents.blob_of(document))
+            held = documents.merge(held, (yield from documents.store(blobs, [host], retention, self._parallel(spec))))
+        outputs = {
+            "publicKey": public_key,
+            "document": document,
+            "files": entries(change.body),
+            "merkleRoot": core["merkleRoot"],
+            "previous": before.get("previous") or [],
+            "replicas": self._replicas(change, document, held),
+        }
+        if anchored:
+            return {**outputs, "tokens": before["tokens"]}
+        wanted = documents.anchor(spec["identityRef"], public_key, str(change.ref), document, document["sequence"])
+        made = yield from tokens.publish(net, change, (wanted,), live)
+        return {**outputs, "tokens": made, "previous": [*outputs["previous"], *(t["outpoint"] for t in live)]}
+
+    def _parallel(self, spec: Mapping[str, Json]) -> int:
+        return int((spec["content"].get("fileSet") or {}).get("parallelUploads") or 1)
+
+    def _replicas(self, change: Change, document: documents.Document, held: Mapping[str, Any]) -> dict[str, Any]:
+        """What each host now keeps of this version; copies of older versions run out with their retention."""
+        before = (change.before.outputs.get("replicas") or {}) if change.before else {}
+        current = {file["sha256"] for file in change.body["files"]} | {document["digest"]}
+        return {
+            host: {sha: facts for sha, facts in {**before.get(host, {}), **copies}.items() if sha in current}
+            for host, copies in held.items()
+        }
+
+    def delete(self, change: Change) -> Steps[None]:
+        """Retire the token. Bytes on storage hosts stay until their paid retention ends: no host can be made to forget."""
+        if change.before is not None:
+            yield from tokens.publish(net_of(change.before.body), change, (), tokens.survivors(change))
+
+
+def _kept(change: Change, host: str) -> set[str]:
+    """Digests the record says a host keeps, less those the world showed gone or corrupt."""
+    before = (change.before.outputs.get("replicas") or {}) if change.before else {}
+    return set(before.get(host, {})) - documents.broken(change.seen, host)
+
+
+def _missing(change: Change, host: str) -> list[dict[str, Json]]:
+    """The file entries that must be sent to a host."""
+    kept = _kept(change, host)
+    return [file for file in entries(change.body) if file["sha256"] not in kept]
+
+
+_REFS = (("identityRef", "Identity"), ("networkRef", "Network"), ("pricePlanRef", "PricePlan"))
+CONTROLLER = DatasetController()

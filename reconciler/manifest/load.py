@@ -1,0 +1,297 @@
+"""Files to DesiredState, or every diagnostic at once.
+
+    bytes -> documents (yaml) -> merged with patches (overlay) -> judged one by one (judge)
+          -> linked (link) -> content files and the kind's own check -> DesiredState | diagnostics
+
+Documents are cached by the SHA-256 of their file, so that loading an unchanged repository again costs
+little more than hashing it. Nothing is read but what is handed in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reconciler.controller import Controller
+from reconciler.manifest import overlay
+from reconciler.manifest.fault import Fault, near, parse_pointer
+from reconciler.manifest.judge import envelope, judge, name_of
+from reconciler.manifest.link import Checked, Entry, Finding, Linked, Linker
+from reconciler.manifest.place import Places
+from reconciler.manifest.schema import Schema, compile_schema, packaged_schema
+from reconciler.manifest.yaml import Document, parse
+from reconciler.model.canonical import Json
+from reconciler.model.diagnostic import Diagnostic, Severity
+from reconciler.model.errors import Refused
+from reconciler.model.ref import Position, ResourceRef
+from reconciler.model.resource import DesiredState, FileFact, Resource
+
+Facts = Callable[[str], Sequence[FileFact]]
+_Key = tuple[tuple[str, int], ...]
+# Cached judgements that were not used are dropped once they outnumber the used ones by this many.
+_SPARE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The outcome of one load. `desired` is None when there is any error.
+
+    `documents` counts resources of the environment, `files` the manifests read. `filled` says, per
+    resource, which omitted fields were given a value and where it came from.
+    """
+
+    desired: DesiredState | None
+    diagnostics: tuple[Diagnostic, ...]
+    documents: int
+    files: int
+    filled: Mapping[ResourceRef, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        """What stops the revision."""
+        return tuple(one for one in self.diagnostics if one.severity is Severity.ERROR)
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """What is told and does not stop anything."""
+        return tuple(one for one in self.diagnostics if one.severity is Severity.WARNING)
+
+
+@dataclass(slots=True)
+class _Graph:
+    """All that does not depend on content files: good for as long as the manifests have these digests."""
+
+    fingerprint: tuple[str, tuple[tuple[str, str], ...]]
+    linked: list[Linked]
+    documents: int
+    diagnostics: tuple[Diagnostic, ...]
+    filled: Mapping[ResourceRef, tuple[tuple[str, str], ...]]
+    # By place in `linked`; only resources about which nothing was to be said.
+    resources: dict[int, Resource] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A document where it stands."""
+
+    file: str
+    digest: str
+    document: Document
+
+
+class Loader:
+    """Loads manifests of the given kinds. Keeps what it learned about each file by the digest of its bytes."""
+
+    def __init__(self, kinds: Mapping[str, Controller], schemas: Mapping[str, Json] | None = None) -> None:
+        self.kinds = kinds
+        self.schemas: dict[str, Schema] = {
+            kind: compile_schema(schemas[kind]) if schemas and kind in schemas else packaged_schema(kind) for kind in kinds
+        }
+        self._parsed: dict[str, tuple[tuple[Document, ...], tuple[Fault, ...]]] = {}
+        self._checked: dict[_Key, Checked] = {}
+        self._graph: _Graph | None = None
+
+    def load(self, texts: Mapping[str, bytes], facts: Facts, revision: str, environment: str = "") -> Loaded:
+        """Load one environment ("" is the base alone). `facts` lists the content files that match a glob."""
+        base, patches = overlay.split(texts, environment)
+        digests = tuple((file, hashlib.sha256(texts[file]).hexdigest()) for file in (*base, *patches))
+        graph = self._graph
+        if graph is None or graph.fingerprint != (environment, digests):
+            graph = self._graph = _Linking(self, texts, environment, dict(digests)).graph(base, patches)
+        finish = _Finishing(self.kinds, texts, facts)
+        resources = finish.resources(graph)
+        found = (*graph.diagnostics, *finish.diagnostics)
+        diagnostics = tuple(sorted(found, key=lambda one: (*one.order, one.message)))
+        failed = any(one.severity is Severity.ERROR for one in diagnostics)
+        desired = None if failed else DesiredState(revision, environment, resources)
+        return Loaded(desired, diagnostics, graph.documents, len(digests), graph.filled)
+
+    def parsed(self, digest: str, data: bytes) -> tuple[tuple[Document, ...], tuple[Fault, ...]]:
+        """Documents and unreadable places of one file, from the cache if its bytes are known."""
+        found = self._parsed.get(digest)
+        if found is None:
+            found = self._parsed[digest] = parse(data)
+        return found
+
+    def checked(self, key: _Key, kind: str, value: Mapping[str, Json], earlier: tuple[Fault, ...]) -> Checked:
+        """The judgement of one merged document; `key` are the digests and ordinals it was merged from."""
+        found = self._checked.get(key)
+        if found is None:
+            found = self._checked[key] = judge(value, self.schemas[kind], earlier)
+        return found
+
+    def forget(self, digests: set[str], keys: set[_Key]) -> None:
+        """Drop what a load did not use, once there is enough of it."""
+        if len(self._checked) > len(keys) + _SPARE or len(self._parsed) > len(digests) + _SPARE:
+            self._parsed = {digest: found for digest, found in self._parsed.items() if digest in digests}
+            self._checked = {key: found for key, found in self._checked.items() if key in keys}
+
+
+class _Linking:
+    """From bytes to linked entries, gathering diagnostics."""
+
+    def __init__(self, loader: Loader, texts: Mapping[str, bytes], environment: str, digests: Mapping[str, str]) -> None:
+        self._loader, self._texts, self._environment, self._digests = loader, texts, environment, digests
+        self._places = Places(texts)
+        self._diagnostics: list[Diagnostic] = []
+        self._keys: set[_Key] = set()
+
+    def graph(self, base: Sequence[str], patches: Sequence[str]) -> _Graph:
+        if self._environment and not patches:
+            self._unknown_environment()
+        entries = self._entries(self._written(base), self._written(patches))
+        linker = Linker(entries, self._loader.schemas, self._loader.kinds)
+        linked = linker.link()
+        findings = [Finding(entry, fault) for entry in entries.values() for fault in entry.checked.faults]
+        self._diagnostics += [self._places.found(finding) for finding in (*findings, *linker.findings)]
+        self._loader.forget(set(self._digests.values()), self._keys)
+        return _Graph(
+            fingerprint=(self._environment, tuple(self._digests.items())),
+            linked=linked,
+            documents=len(entries),
+            diagnostics=tuple(self._diagnostics),
+            filled={one.entry.ref: one.filled for one in linked if one.filled},
+        )
+
+    def _unknown_environment(self) -> None:
+        known = overlay.environments(self._texts)
+        hint = f"known: {', '.join(known)}" if known else f"there is no directory {overlay.FOLDER}/{self._environment}"
+        meant = near(self._environment, known)
+        at = Position(f"{overlay.FOLDER}/{self._environment}", 1, 1)
+        hint = f'did you mean "{meant}"? {hint}' if meant else hint
+        self._diagnostics.append(Diagnostic(Severity.ERROR, "E0310", f'unknown environment "{self._environment}"', at, hint=hint))
+
+    def _written(self, files: Sequence[str]) -> Iterator[_Written]:
+        for file in files:
+            digest = self._digests[file]
+            documents, broken = self._loader.parsed(digest, self._texts[file])
+            for fault in broken:
+                self._diagnostics.append(self._places.diagnostic(fault, ((file, 0),)))
+            for document in documents:
+                yield _Written(file, digest, document)
+
+    def _entries(self, base: Iterator[_Written], patches: Iterator[_Written]) -> dict[ResourceRef, Entry]:
+        changes = self._unique(patches)
+        entries: dict[ResourceRef, Entry] = {}
+        for ref, written in self._unique(base).items():
+            patch = changes.pop(ref, None)
+            entries[ref] = self._entry(ref, [patch, written] if patch else [written])
+        for ref, patch in changes.items():
+            entry = self._entry(ref, [patch])
+            if not entry.checked.sound:
+                meant = near(str(ref), map(str, entries))
+                hint = f"did you mean {meant}?" if meant else "a new resource must be complete"
+                fault = Fault("E0311", f"{ref} does not exist in the base, and this is not complete", ("metadata", "name"), hint)
+                self._diagnostics.append(self._places.found(Finding(entry, fault)))
+            entries[ref] = entry
+        return entries
+
+    def _unique(self, documents: Iterator[_Written]) -> dict[ResourceRef, _Written]:
+        found: dict[ResourceRef, _Written] = {}
+        for written in documents:
+            layers = ((written.file, written.document.ordinal),)
+            value, faults = written.document.value, list(written.document.faults)
+            outer = envelope(value, self._loader.schemas)
+            ref = name_of(value)
+            if outer or ref is None:
+                faults += outer or judge(value, self._loader.schemas[value["kind"]]).faults
+                self._diagnostics += [self._places.diagnostic(fault, layers) for fault in faults]
+                continue
+            first = found.setdefault(ref, written)
+            if first is not written:
+                fault = Fault("E0301", f"{ref} is declared twice", ("metadata", "name"), f"first at {first.file}:{first.document.at[0]}")
+                related = (Position(first.file, *first.document.at, "/metadata/name"), "first declared here")
+                self._diagnostics.append(self._places.diagnostic(fault, layers, (related,)))
+        return found
+
+    def _entry(self, ref: ResourceRef, written: Sequence[_Written]) -> Entry:
+        """`written` is the patch, if any, and then the base."""
+        value, earlier = written[-1].document.value, written[-1].document.faults
+        if len(written) > 1 or written[0].file.startswith(f"{overlay.FOLDER}/"):
+            value = overlay.merge(value if len(written) > 1 else {}, written[0].document.value)
+            earlier = tuple(fault for one in written for fault in one.document.faults)
+        key = tuple((one.digest, one.document.ordinal) for one in written)
+        self._keys.add(key)
+        checked = self._loader.checked(key, ref.kind, value, earlier)
+        home = written[-1]
+        at = Position(home.file, *home.document.at, "/metadata/name")
+        return Entry(ref, checked, tuple((one.file, one.document.ordinal) for one in written), at)
+
+
+class _Finishing:
+    """From linked entries to resources: content files, and what only the kind can check."""
+
+    def __init__(self, kinds: Mapping[str, Controller], texts: Mapping[str, bytes], facts: Facts) -> None:
+        self._kinds, self._facts = kinds, facts
+        self._places = Places(texts)
+        self._matches: dict[str, Sequence[FileFact] | str] = {}
+        self.diagnostics: list[Diagnostic] = []
+
+    def resources(self, graph: _Graph) -> dict[ResourceRef, Resource]:
+        made = {}
+        for place, linked in enumerate(graph.linked):
+            if not linked.entry.checked.sound:
+                continue
+            faults: list[Fault] = []
+            files = self._files(linked, faults)
+            resource = graph.resources.get(place)
+            if resource is None or resource.files != files or faults:
+                resource = self._resource(linked, files)
+                for where, message in self._kinds[resource.ref.kind].check(resource):
+                    faults.append(Fault("E0401", message, ("spec", *parse_pointer(where))))
+                if not faults:
+                    graph.resources[place] = resource
+            self.diagnostics += [self._places.found(Finding(linked.entry, fault)) for fault in faults]
+            made[resource.ref] = resource
+        return made
+
+    @staticmethod
+    def _resource(linked: Linked, files: tuple[FileFact, ...]) -> Resource:
+        entry = linked.entry
+        return Resource(
+            ref=entry.ref,
+            spec=linked.spec,
+            at=entry.at,
+            requires=frozenset(ResourceRef(link.kind, link.name) for link in linked.links if not link.weak),
+            lifecycle=entry.checked.lifecycle,
+            labels=entry.checked.labels,
+            files=files,
+        )
+
+    def _files(self, linked: Linked, faults: list[Fault]) -> tuple[FileFact, ...]:
+        found: dict[str, FileFact] = {}
+        for pattern in self._kinds[linked.entry.ref.kind].content(linked.spec):
+            if pattern not in self._matches:
+                try:
+                    self._matches[pattern] = self._facts(pattern)
+                except Refused as refused:
+                    self._matches[pattern] = refused.message
+            matches = self._matches[pattern]
+            if isinstance(matches, str):
+                faults.append(Fault("E0403", matches, ("spec", *_mention(linked.spec, pattern))))
+            elif not matches:
+                hint = "paths are relative to the root of the repository"
+                faults.append(Fault("E0402", f'no file matches "{pattern}"', ("spec", *_mention(linked.spec, pattern)), hint))
+            else:
+                found |= {fact.path: fact for fact in matches}
+        if len(found) < 2:
+            return tuple(found.values())
+        return tuple(found[path] for path in sorted(found))
+
+
+def _mention(spec: Json, pattern: str) -> tuple[str | int, ...]:
+    """The path of the text in a spec that names a content pattern, or begins it."""
+    best: tuple[str | int, ...] = ()
+    weight = 0
+    stack: list[tuple[tuple[str | int, ...], Json]] = [((), spec)]
+    while stack:
+        path, value = stack.pop()
+        if isinstance(value, Mapping):
+            stack += [((*path, key), inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            stack += [((*path, index), inner) for index, inner in enumerate(value)]
+        elif isinstance(value, str) and len(value) > weight and (pattern == value or pattern.startswith(value + "/")):
+            best, weight = path, len(value)
+    return best
+

@@ -1,0 +1,122 @@
+"""The packaged schemas: where they are found, and each compiled once into all that loading needs.
+
+specs/<kind>.v1alpha1.json is the source of every shape. Beside JSON Schema 2020-12 it carries annotations:
+`x-unit` (units.py), `x-ref` (a reference to that kind; `*` for {kind, name}), `x-sole` (omitted, it is the
+only resource of that kind), `x-weak` (must exist, but is no dependency), `x-inherit` (omitted, it is taken
+from another resource), `x-immutable` (a change makes the thing anew), `x-inert` (values without effect yet)
+and `x-says` (the rule as a phrase).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import jsonschema_rs
+
+from reconciler.manifest.normalise import Plan, compile_plan
+from reconciler.manifest.shape import resolve
+from reconciler.model.canonical import Json
+from reconciler.model.errors import Invariant
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+
+API_VERSION = "overlay.bsv/v1alpha1"
+COMBINED = "overlay.bsv_v1alpha1.json"
+_SUFFIX = ".v1alpha1.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Inherit:
+    """`field`, when absent, is taken from `source` (dotted, below spec) of what the reference `via` names."""
+
+    field: str
+    via: str
+    source: str
+    unless: tuple[str, ...]
+    kind: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """One kind's schema, ready for use: `is_valid` is quick, `validator` explains. `sole` are (field, kind) references that may be omitted."""
+
+    kind: str
+    document: Json
+    is_valid: Callable[[Json], bool]
+    validator: Callable[[], Draft202012Validator]
+    spec: Plan
+    lifecycle: Plan
+    sole: tuple[tuple[str, str], ...]
+    inherits: tuple[Inherit, ...]
+
+
+@cache
+def packaged() -> Mapping[str, Json]:
+    """Every shipped schema by kind, in alphabetic order."""
+    root = resources.files("reconciler")
+    # A wheel carries specs/ inside the package; a source checkout keeps it at the top.
+    for folder in (root / "specs", root / ".." / "specs"):
+        if folder.is_dir():
+            names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(_SUFFIX) and entry.name != COMBINED)
+            found = [json.loads((folder / name).read_text("utf-8")) for name in names]
+            return {schema["title"]: schema for schema in found}
+    raise Invariant("no-schemas", "cannot find the schemas of this installation", hint="install the package again")
+
+
+@cache
+def packaged_schema(kind: str) -> Schema:
+    """The compiled schema of a shipped kind; KeyError for any other."""
+    return compile_schema(packaged()[kind])
+
+
+def compile_schema(document: Json) -> Schema:
+    """Compile one schema document (see the module's list of annotations)."""
+    properties = document["properties"]
+    fields = {name: resolve(document, node) for name, node in resolve(document, properties["spec"])["properties"].items()}
+    inherits = []
+    for name, node in fields.items():
+        if "x-inherit" in node:
+            rule = node["x-inherit"]
+            inherits.append(Inherit(name, rule["via"], rule["field"], tuple(rule.get("unless", ())), node.get("x-ref")))
+    return Schema(
+        kind=document["title"],
+        document=document,
+        is_valid=jsonschema_rs.Draft202012Validator(document).is_valid,
+        validator=cache(lambda: _slow_validator(document)),
+        spec=compile_plan(document, properties["spec"]),
+        lifecycle=compile_plan(document, properties["lifecycle"]),
+        sole=tuple((name, node["x-ref"]) for name, node in fields.items() if node.get("x-sole")),
+        inherits=tuple(inherits),
+    )
+
+
+def _slow_validator(document: Json) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator  # only faulty documents pay for its import
+
+    return Draft202012Validator(document)
+
+
+def combined(schemas: Mapping[str, Json]) -> Json:
+    """One self-contained schema for editors, which chooses by kind."""
+    shared: dict[str, Json] = {}
+    kinds: dict[str, Json] = {}
+    for kind, schema in sorted(schemas.items()):
+        shared |= schema["$defs"]
+        kinds[kind] = {key: value for key, value in schema.items() if key not in ("$schema", "$id", "$defs")}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:overlay.bsv:v1alpha1",
+        "title": API_VERSION,
+        "description": "Any resource of overlay.bsv/v1alpha1; the field kind chooses its shape.",
+        "type": "object",
+        "required": ["apiVersion", "kind"],
+        "properties": {"kind": {"enum": sorted(kinds), "description": "What sort of resource this is."}},
+        "oneOf": [{"$ref": f"#/$defs/{kind}"} for kind in sorted(kinds)],
+        "$defs": {**shared, **kinds},
+    }

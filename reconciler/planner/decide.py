@@ -1,0 +1,237 @@
+"""The decision table: declared x recorded x seen -> what is to be done with one resource.
+
+Three presences make twelve cases, written as a dict and checked for totality when the module is imported. No case
+with an Unknown observation leads to an act: doubt never destroys, creates or pays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from itertools import product
+
+from reconciler.controller import Controller
+from reconciler.model.canonical import Json
+from reconciler.model.change import Change, FieldDelta, Reason, Verb
+from reconciler.model.errors import Invariant
+from reconciler.model.observation import Absent, Observation, Present, Unknown
+from reconciler.model.record import Record
+from reconciler.model.ref import ResourceRef
+from reconciler.model.resource import DeletionPolicy, Lifecycle, Prune, Resource
+from reconciler.planner.diff import compare, covers, same, unignored
+
+
+class Seen(Enum):
+    """The three kinds of observation."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+class Row(Enum):
+    """What a case calls for, before its details are looked at."""
+
+    ADOPT = "adopt"
+    CREATE = "create"
+    COMPARE = "compare"
+    RECREATE = "recreate"
+    PRUNE = "prune"
+    FORGET = "forget"
+    DEFER = "defer"
+    IGNORE = "ignore"
+
+
+# (declared, recorded, seen) -> row.
+TABLE: Mapping[tuple[bool, bool, Seen], Row] = {
+    (True, False, Seen.PRESENT): Row.ADOPT,
+    (True, False, Seen.ABSENT): Row.CREATE,
+    (True, False, Seen.UNKNOWN): Row.DEFER,
+    (True, True, Seen.PRESENT): Row.COMPARE,
+    (True, True, Seen.ABSENT): Row.RECREATE,
+    (True, True, Seen.UNKNOWN): Row.DEFER,
+    (False, True, Seen.PRESENT): Row.PRUNE,
+    (False, True, Seen.ABSENT): Row.FORGET,
+    (False, True, Seen.UNKNOWN): Row.DEFER,
+    (False, False, Seen.PRESENT): Row.IGNORE,
+    (False, False, Seen.ABSENT): Row.IGNORE,
+    (False, False, Seen.UNKNOWN): Row.IGNORE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Everything one decision rests on.
+
+    `declared` is False for a resource that is to go although its manifest still stands (destroy); `body` is the
+    resolved request, empty when nothing is declared. `frozen`: a run of this resource is open. `keep`: why nothing
+    may be pruned at all, if so.
+    """
+
+    ref: ResourceRef
+    declared: bool
+    want: Resource | None
+    body: Mapping[str, Json]
+    record: Record | None
+    seen: Observation
+    controller: Controller
+    attempt: int = 0
+    frozen: bool = False
+    keep: str | None = None
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """What governs the resource, declared or not."""
+        return lifecycle_of(self.want, self.record)
+
+    @property
+    def generation(self) -> int:
+        """1 for what is new; one more than recorded when the body changed; else as recorded."""
+        if self.record is None:
+            return 1
+        moved = self.declared and not same(self.record.body, self.body)
+        return self.record.generation + 1 if moved else self.record.generation
+
+
+def decide(case: Case) -> Change | None:
+    """The change one resource needs, not yet priced; None where there is nothing of ours."""
+    row = TABLE[case.declared, case.record is not None, _seen(case.seen)]
+    if row is Row.IGNORE:
+        return None
+    if case.frozen:
+        return _idle(case, Verb.DEFER, Reason.FROZEN, "a run of it is open and is driven to its end first")
+    if case.lifecycle.suspend is not None:
+        pause = case.lifecycle.suspend
+        until = f" until {pause.until}" if pause.until else ""
+        return _idle(case, Verb.NONE, Reason.SUSPENDED, pause.reason + until)
+    return _RULES[row](case)
+
+
+def lifecycle_of(want: Resource | None, record: Record | None) -> Lifecycle:
+    """The lifecycle that governs a resource; without a manifest, what its record kept of it.
+
+    A record keeps protection as its `protected` mark, and a deletion policy of Orphan as status fact "deletionPolicy".
+    """
+    if want is not None:
+        return want.lifecycle
+    if record is None:
+        return Lifecycle()
+    if record.protected:
+        return Lifecycle(deletion_policy=DeletionPolicy.PROTECT)
+    if record.status.facts.get("deletionPolicy") == DeletionPolicy.ORPHAN.value:
+        return Lifecycle(deletion_policy=DeletionPolicy.ORPHAN)
+    return Lifecycle()
+
+
+def shielded(want: Resource | None, record: Record | None) -> str | None:
+    """Why a resource must not be deleted, or None."""
+    lifecycle = lifecycle_of(want, record)
+    if (record is not None and record.protected) or lifecycle.deletion_policy is DeletionPolicy.PROTECT:
+        return "protected: take the protection away before it is removed"
+    if lifecycle.prune is Prune.NEVER:
+        return "its lifecycle says prune: never"
+    return None
+
+
+def _seen(observation: Observation) -> Seen:
+    if isinstance(observation, Present):
+        return Seen.PRESENT
+    return Seen.ABSENT if isinstance(observation, Absent) else Seen.UNKNOWN
+
+
+def _idle(case: Case, verb: Verb, reason: Reason, detail: str = "", deltas: tuple[FieldDelta, ...] = ()) -> Change:
+    """A change that does nothing. It carries no bodies: ten thousand of them must stay a small plan."""
+    generation = case.record.generation if case.record is not None else 0
+    return Change(case.ref, verb, reason, generation, deltas=deltas, detail=detail)
+
+
+def _act(case: Case, verb: Verb, reason: Reason, deltas: tuple[FieldDelta, ...] = (), blocked: str | None = None) -> Change:
+    seen = {} if isinstance(case.seen, Unknown) else case.seen.attributes
+    leaving = not case.declared and case.record is not None
+    return Change(
+        ref=case.ref,
+        verb=verb,
+        reason=reason,
+        generation=case.generation,
+        attempt=case.attempt,
+        deltas=deltas,
+        before=case.record,
+        after=case.want if case.declared else None,
+        body=case.record.body if leaving and case.record is not None else case.body,
+        seen=seen,
+        blocked=blocked,
+        detail=case.seen.why if isinstance(case.seen, Absent) else "",
+    )
+
+
+def _adopt(case: Case) -> Change:
+    asked = " (lifecycle.adopt is set, but taking charge needs an import)" if case.lifecycle.adopt else ""
+    blocked = "exists on the network but not in this ledger" + asked
+    return _act(case, Verb.CREATE, Reason.UNMANAGED, blocked=blocked)
+
+
+def _create(case: Case) -> Change:
+    return _act(case, Verb.CREATE, Reason.NEW)
+
+
+def _recreate(case: Case) -> Change:
+    return _act(case, Verb.CREATE, Reason.LOST, _asked(case))
+
+
+def _compare(case: Case) -> Change:
+    assert case.record is not None and isinstance(case.seen, Present)
+    drift = unignored(case.controller.diff(case.body, case.record, case.seen), case.lifecycle.ignore)
+    if not same(case.record.body, case.body):
+        asked = _asked(case)
+        verb = Verb.REPLACE if any(delta.replaces for delta in asked) else Verb.UPDATE
+        return _act(case, verb, _why(asked), asked + (drift if case.lifecycle.correct_drift else ()))
+    if not drift:
+        if case.record.retiring:
+            # A deletion was begun and its manifest came back: put right whatever it had already taken down.
+            return _act(case, Verb.REPAIR, Reason.DRIFTED)
+        return _idle(case, Verb.NONE, Reason.IN_SYNC)
+    if not case.lifecycle.correct_drift:
+        return _idle(case, Verb.NONE, Reason.DRIFTED, "drift is reported, not corrected", drift)
+    # What a re-submission of the same transaction cannot restore has to be made anew.
+    return _act(case, Verb.REPLACE if any(delta.replaces for delta in drift) else Verb.REPAIR, Reason.DRIFTED, drift)
+
+
+def _prune(case: Case) -> Change:
+    blocked = shielded(case.want, case.record) or case.keep
+    if case.lifecycle.deletion_policy is DeletionPolicy.ORPHAN:
+        return _act(case, Verb.FORGET, Reason.REMOVED, blocked=blocked)
+    return _act(case, Verb.DELETE, Reason.REMOVED, blocked=blocked)
+
+
+def _forget(case: Case) -> Change:
+    return _act(case, Verb.FORGET, Reason.ALREADY_GONE, blocked=shielded(case.want, case.record) or case.keep)
+
+
+def _defer(case: Case) -> Change:
+    return _idle(case, Verb.DEFER, Reason.UNKNOWN, case.seen.reason if isinstance(case.seen, Unknown) else "")
+
+
+def _asked(case: Case) -> tuple[FieldDelta, ...]:
+    if case.record is None:
+        return ()
+    return compare(case.record.body, case.body, case.controller.immutable)
+
+
+def _why(asked: tuple[FieldDelta, ...]) -> Reason:
+    inherited = all(covers("using", delta.path) for delta in asked)
+    return Reason.REQUIREMENT_CHANGED if inherited else Reason.SPEC_CHANGED
+
+
+_RULES: Mapping[Row, Callable[[Case], Change]] = {
+    Row.ADOPT: _adopt,
+    Row.CREATE: _create,
+    Row.COMPARE: _compare,
+    Row.RECREATE: _recreate,
+    Row.PRUNE: _prune,
+    Row.FORGET: _forget,
+    Row.DEFER: _defer,
+}
+
+if set(TABLE) != set(product((True, False), (True, False), Seen)) or set(TABLE.values()) - {Row.IGNORE} != set(_RULES):
+    raise Invariant("decision-table", "cannot plan: the decision table has a hole")

@@ -1,0 +1,116 @@
+"""Whether the purse can pay for a plan, and the one transaction that makes it so when its coins are too few or too big.
+
+Every paying transaction takes one coin of its own, the smallest that suffices, so that all of them can be made at once
+and none waits for another's change. Needs can be met by a set of coins, in whatever order they are served, exactly when
+for every amount there are as many coins of at least that amount as needs: serving a need with its smallest sufficient
+coin never breaks that (it takes a coin only from amounts up to that coin, where the need itself stood as well).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from reconciler.model.change import Cost, FeeRate
+from reconciler.model.plan import Funding
+from reconciler.model.record import Purse
+
+# (inputs, coin outputs, rate) -> fee of a transaction that also has one change output.
+SplitFee = Callable[[int, int, FeeRate], int]
+# The change output of a split holds at least this much.
+_CHANGE = 1
+# The price of one more input is measured over so many, because fees are whole satoshis.
+_SPAN = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """A purse that cannot pay: one more coin of `missing` satoshis would do."""
+
+    chain: str
+    needs: int
+    available: int
+    missing: int
+
+
+def fund(
+    needs: Mapping[str, Sequence[int]], purses: Mapping[str, Purse], rates: Mapping[str, FeeRate], split_fee: SplitFee
+) -> tuple[tuple[Funding, ...], tuple[Shortfall, ...]]:
+    """The splits a plan needs, chain by chain, and the chains whose purse does not suffice."""
+    splits, shortfalls = [], []
+    for chain in sorted(needs):
+        purse = purses.get(chain, Purse())
+        coins, wanted = _descending(purse.coins), _descending(max(1, need) for need in needs[chain])
+        if not uncovered(wanted, coins):
+            continue
+        rate = rates.get(chain, FeeRate(0))
+        found = split(wanted, coins, rate, split_fee)
+        if found is None:
+            shortfalls.append(Shortfall(chain, len(wanted), purse.total, _missing(wanted, coins, rate, split_fee)))
+        else:
+            inputs, outputs, fee = found
+            splits.append(Funding(chain, outputs, inputs, rate, Cost(transactions=1, fees=fee)))
+    return tuple(splits), tuple(shortfalls)
+
+
+def uncovered(needs: Sequence[int], coins: Sequence[int]) -> tuple[int, ...]:
+    """The needs left without a coin when as much as possible has one; both descending, and so is the answer."""
+    left, served = [], 0
+    for need in needs:
+        if served < len(coins) and coins[served] >= need:
+            served += 1
+        else:
+            left.append(need)
+    return tuple(left)
+
+
+def split(
+    needs: Sequence[int], coins: Sequence[int], rate: FeeRate, split_fee: SplitFee
+) -> tuple[int, tuple[int, ...], int] | None:
+    """(inputs, outputs, fee) of the split that merges the fewest of the largest coins; None when none suffices."""
+    for inputs, outputs, fee, spare in _splits(needs, coins, rate, split_fee):
+        if spare >= 0:
+            return inputs, outputs, fee
+    return None
+
+
+def _splits(
+    needs: Sequence[int], coins: Sequence[int], rate: FeeRate, split_fee: SplitFee
+) -> Iterator[tuple[int, tuple[int, ...], int, int]]:
+    """Every split worth a look, fewest inputs first, with the satoshis it leaves over (negative: it lacks them).
+
+    Merging more coins never shortens the list of outputs, so no split pays for less than what is uncovered now; and
+    once a coin is worth less than the bytes that spend it, no further coin helps.
+    """
+    bare = uncovered(needs, coins)
+    owed = sum(bare) + _CHANGE
+    for inputs, merged in enumerate(accumulate(coins), start=1):
+        dearer = split_fee(inputs + _SPAN, len(bare), rate) - split_fee(inputs, len(bare), rate)
+        if coins[inputs - 1] * _SPAN < dearer:
+            return
+        if merged < owed + split_fee(inputs, len(bare), rate):
+            continue
+        outputs = uncovered(needs, coins[inputs:])
+        fee = split_fee(inputs, len(outputs), rate)
+        yield inputs, outputs, fee, merged - sum(outputs) - fee - _CHANGE
+
+
+def _missing(needs: Sequence[int], coins: Sequence[int], rate: FeeRate, split_fee: SplitFee) -> int:
+    """The smallest coin found that would make the needs fundable; it always does, were it paid in now."""
+
+    def suffices(satoshis: int) -> bool:
+        more = _descending((*coins, satoshis))
+        return not uncovered(needs, more) or split(needs, more, rate, split_fee) is not None
+
+    bare = uncovered(needs, coins)
+    low = 0
+    high = max(*coins[:1], sum(bare) + split_fee(1, len(bare), rate) + _CHANGE, 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return high
+
+
+def _descending(amounts: Iterator[int] | Sequence[int]) -> tuple[int, ...]:
+    return tuple(sorted(amounts, reverse=True))

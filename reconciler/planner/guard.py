@@ -1,0 +1,185 @@
+"""What stops a plan: one verdict per guard, in the order in which they refuse.
+
+Guards judge the whole plan and leave it as it is. Each has a name that an approval takes; an approval counts for the
+one plan it was given for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reconciler.model.change import Change, Cost, Verb
+from reconciler.model.plan import GuardResult
+from reconciler.model.record import RecordedState
+from reconciler.model.ref import ResourceRef
+from reconciler.model.resource import DesiredState
+from reconciler.planner.fund import Shortfall
+from reconciler.planner.phrases import count, grouped, percent, sats
+
+# Below so many objects a percentage says nothing: one of three is already a third.
+MIN_FOR_PERCENT = 10
+
+EMPTY_SOURCE = "empty-source"
+PROTECTED = "protected"
+DELETES = "deletes"
+CHANGES = "changes"
+SPEND_RUN = "spend-run"
+SPEND_DAY = "spend-day"
+MAX_SPEND = "max-spend"
+FUNDS = "funds"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a plan may do without being asked again, and which part of the world it is about.
+
+    Counts and satoshis are absolute, None for no limit; percentages count against the records and apply from 10 of
+    them. `approved` names guards that a person let pass. `prune` off keeps everything that is no longer declared.
+    `only` are targets, planned with their requirements; `exclude` are left as they are; `destroy` retires everything
+    recorded, declared or not.
+    """
+
+    delete_count: int | None = None
+    delete_percent: int | None = 30
+    change_percent: int | None = None
+    spend_run: int | None = None
+    spend_day: int | None = None
+    approved: frozenset[str] = frozenset()
+    prune: bool = True
+    only: frozenset[ResourceRef] | None = None
+    exclude: frozenset[ResourceRef] = frozenset()
+    destroy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the guards judge. `kept` and `dear` are resources held back by protection and by their own maxSpend."""
+
+    desired: DesiredState
+    recorded: RecordedState
+    changes: Sequence[Change]
+    cost: Cost
+    shortfalls: Sequence[Shortfall] = ()
+    kept: Sequence[ResourceRef] = ()
+    dear: Sequence[ResourceRef] = ()
+
+
+def emptied(desired: DesiredState, recorded: RecordedState, limits: Limits) -> bool:
+    """Whether nothing is declared though much is recorded: a wrong directory far more often than a wish."""
+    return not desired.resources and bool(recorded.records) and not limits.destroy
+
+
+def verdicts(facts: Facts, limits: Limits) -> tuple[GuardResult, ...]:
+    """Every guard that has something to judge, first refusal first."""
+    found = [
+        _empty_source(facts, limits),
+        _protected(facts),
+        _deletes(facts, limits),
+        _changes(facts, limits),
+        _spend_run(facts, limits),
+        _spend_day(facts, limits),
+        _max_spend(facts),
+        *_funds(facts),
+    ]
+    return tuple(_approve(result, limits) for result in found if result is not None)
+
+
+def _approve(result: GuardResult, limits: Limits) -> GuardResult:
+    if result.ok or result.name not in limits.approved:
+        return result
+    # Coins that are not there cannot be approved into being.
+    return result if result.name == FUNDS else GuardResult(result.name, True, f"approved ({result.message})")
+
+
+def _empty_source(facts: Facts, limits: Limits) -> GuardResult:
+    recorded = len(facts.recorded.records)
+    if emptied(facts.desired, facts.recorded, limits):
+        return GuardResult(EMPTY_SOURCE, False, f"nothing is declared, {count(recorded, 'resource')} recorded")
+    return GuardResult(EMPTY_SOURCE, True, f"{count(len(facts.desired.resources), 'resource')} declared")
+
+
+def _protected(facts: Facts) -> GuardResult | None:
+    if not facts.kept:
+        return None
+    return GuardResult(PROTECTED, False, f"to be removed, but protected: {_names(facts.kept)}")
+
+
+def _deletes(facts: Facts, limits: Limits) -> GuardResult:
+    going = [change.ref for change in facts.changes if change.verb is Verb.DELETE and change.blocked is None]
+    total = len(facts.recorded.records)
+    share = f"{grouped(len(going))}/{grouped(total)}"
+    if limits.destroy:
+        return GuardResult(DELETES, True, f"{share}, destroying on request")
+    if limits.delete_count is not None and len(going) > limits.delete_count:
+        return GuardResult(DELETES, False, f"{share}, more than {grouped(limits.delete_count)} at once")
+    if limits.delete_percent is None:
+        return GuardResult(DELETES, True, share)
+    if going and (over := _over(going, facts.recorded, limits.delete_percent)):
+        return GuardResult(DELETES, False, over)
+    return GuardResult(DELETES, True, f"{share} ({percent(len(going), total)} ≤ {limits.delete_percent} %)")
+
+
+def _changes(facts: Facts, limits: Limits) -> GuardResult | None:
+    if limits.change_percent is None:
+        return None
+    moving = [c.ref for c in facts.changes if c.before is not None and c.verb.acts and c.blocked is None]
+    total = len(facts.recorded.records)
+    if moving and (over := _over(moving, facts.recorded, limits.change_percent)):
+        return GuardResult(CHANGES, False, over)
+    share = f"{grouped(len(moving))}/{grouped(total)} ({percent(len(moving), total)} ≤ {limits.change_percent} %)"
+    return GuardResult(CHANGES, True, share)
+
+
+def _over(touched: Sequence[ResourceRef], recorded: RecordedState, limit: int) -> str | None:
+    """Where the touched share exceeds the limit: in the whole, or within one kind."""
+    by_kind, kinds = Counter(ref.kind for ref in touched), Counter(ref.kind for ref in recorded.records)
+    groups = [("", len(touched), len(recorded.records)), *((f" of {k}", by_kind[k], kinds[k]) for k in sorted(by_kind))]
+    for name, part, whole in groups:
+        if whole >= MIN_FOR_PERCENT and part * 100 > limit * whole:
+            return f"{grouped(part)}/{grouped(whole)}{name} ({percent(part, whole)} > {limit} %)"
+    return None
+
+
+def _spend_run(facts: Facts, limits: Limits) -> GuardResult | None:
+    if limits.spend_run is None:
+        return None
+    cost = facts.cost.satoshis
+    ok = cost <= limits.spend_run
+    return GuardResult(SPEND_RUN, ok, f"{sats(cost)} {'≤' if ok else '>'} {sats(limits.spend_run)} per run")
+
+
+def _spend_day(facts: Facts, limits: Limits) -> GuardResult | None:
+    if limits.spend_day is None:
+        return None
+    spent, cost = facts.recorded.spent_today, facts.cost.satoshis
+    left = limits.spend_day - spent - cost
+    told = f"{sats(spent)} today + {sats(cost)}, {sats(limits.spend_day)} per day"
+    # A plan that only returns money is never over a budget.
+    ok = left >= 0 or cost <= 0
+    return GuardResult(SPEND_DAY, ok, f"{told}, left {sats(max(left, 0))} after" if ok else f"{told}, {sats(-left)} over")
+
+
+def _max_spend(facts: Facts) -> GuardResult | None:
+    if not facts.dear:
+        return None
+    return GuardResult(MAX_SPEND, False, f"dearer than their own maxSpend: {_names(facts.dear)}")
+
+
+def _funds(facts: Facts) -> list[GuardResult]:
+    paying = sum(len(change.needs) for change in facts.changes if change.verb.acts and change.blocked is None)
+    if paying and not facts.shortfalls:
+        return [GuardResult(FUNDS, True, f"a coin for each of {count(paying, 'transaction')}")]
+    return [GuardResult(FUNDS, False, _short(short)) for short in facts.shortfalls]
+
+
+def _short(short: Shortfall) -> str:
+    needed = short.available + short.missing
+    amounts = f"needed {sats(needed)}, available {sats(short.available)}, missing {sats(short.missing)}"
+    return f"{count(short.needs, 'transaction')} on {short.chain}: {amounts}"
+
+
+def _names(refs: Sequence[ResourceRef]) -> str:
+    shown = ", ".join(map(str, sorted(refs)[:5]))
+    return shown if len(refs) <= 5 else f"{shown} and {grouped(len(refs) - 5)} more"

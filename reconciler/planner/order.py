@@ -1,0 +1,87 @@
+"""In which order things are done: requirements before dependents, retirement the other way round."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping, Set
+from typing import Any
+
+from reconciler.controller import Controller
+from reconciler.model.change import Change, Verb
+from reconciler.model.ref import ResourceRef
+
+Edges = Mapping[ResourceRef, Set[ResourceRef]]
+# Verbs that take something away.
+LEAVING = frozenset({Verb.DELETE, Verb.FORGET})
+# Kinds that state no stage come last: what is unknown is announced last and retired first.
+_LAST_STAGE = 1_000
+
+
+def topological(refs: Iterable[ResourceRef], before: Edges, rank: Callable[[ResourceRef], Any]) -> list[ResourceRef]:
+    """Kahn's order of `refs`, each after those in `before[ref]`; of several that are ready the lowest rank goes first.
+
+    Total: in a cycle the lowest rank is let through. Edges to anything outside `refs` are dropped.
+    """
+    missing = dict.fromkeys(refs, 0)
+    dependents: dict[ResourceRef, list[ResourceRef]] = {}
+    for ref in missing:
+        for other in before.get(ref, ()):
+            if other in missing and other != ref:
+                missing[ref] += 1
+                dependents.setdefault(other, []).append(ref)
+    ready = [(rank(ref), ref) for ref, count in missing.items() if not count]
+    heapq.heapify(ready)
+    stuck: list[ResourceRef] | None = None
+    done: dict[ResourceRef, None] = {}
+    while len(done) < len(missing):
+        if ready:
+            ref = heapq.heappop(ready)[1]
+        else:
+            # Only a cycle leaves nothing ready. Popping from a list sorted once keeps even a knot of cycles cheap.
+            stuck = stuck if stuck is not None else sorted(missing, key=rank, reverse=True)
+            while stuck[-1] in done:
+                stuck.pop()
+            ref = stuck.pop()
+        done[ref] = None
+        for dependent in dependents.get(ref, ()):
+            missing[dependent] -= 1
+            if not missing[dependent] and dependent not in done:
+                heapq.heappush(ready, (rank(dependent), dependent))
+    return list(done)
+
+
+def rank_of(kinds: Mapping[str, Controller]) -> Callable[[ResourceRef], tuple[int, str, str]]:
+    """The tie-breaker between independent resources: the stage of the kind, then the name."""
+    return lambda ref: (_stage(kinds, ref), ref.kind, ref.name)
+
+
+def execution(
+    changes: Mapping[ResourceRef, Change], waits: Edges, kinds: Mapping[str, Controller]
+) -> tuple[tuple[Change, ...], dict[ResourceRef, frozenset[ResourceRef]]]:
+    """All changes in the order of a plan, and for each acting one the acting ones it comes after.
+
+    Acting changes stand first, in an order they can be executed in, retirements at the end and the last stage
+    (advertisements) first among them; then what is blocked, deferred, and unchanged.
+    """
+    acting = [ref for ref, change in changes.items() if change.verb.acts and change.blocked is None]
+
+    def rank(ref: ResourceRef) -> tuple[bool, int, str, str]:
+        leaving = changes[ref].verb in LEAVING
+        return (leaving, -_stage(kinds, ref) if leaving else _stage(kinds, ref), ref.kind, ref.name)
+
+    order = topological(acting, waits, rank)
+    place = {ref: position for position, ref in enumerate(order)}
+    # Only what stands earlier is waited for: an edge that closes a cycle would be waited for for ever.
+    after = {ref: frozenset(o for o in waits.get(ref, ()) if place.get(o, len(order)) < place[ref]) for ref in order}
+    quiet = sorted((change for ref, change in changes.items() if ref not in place), key=lambda c: _quiet_rank(c, kinds))
+    return (*(changes[ref] for ref in order), *quiet), {ref: others for ref, others in after.items() if others}
+
+
+def _quiet_rank(change: Change, kinds: Mapping[str, Controller]) -> tuple[int, int, str, str]:
+    group = 0 if change.blocked is not None else 1 if change.verb is Verb.DEFER else 2
+    return (group, _stage(kinds, change.ref), change.ref.kind, change.ref.name)
+
+
+def _stage(kinds: Mapping[str, Controller], ref: ResourceRef) -> int:
+    controller = kinds.get(ref.kind)
+    return controller.stage if controller is not None else _LAST_STAGE

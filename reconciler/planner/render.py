@@ -1,0 +1,226 @@
+"""A plan as text for a terminal and as JSON for programs.
+
+Schema of `as_json`: every field of Plan as the codec writes it, secrets replaced by digests (a plan that can be applied
+is written by `planfile`), and
+
+    formatVersion  1
+    id             "pl_" + 10 hex digits, the digest of the plan
+    totals         {add, change, replace, repair, retire, forget, deferred, blocked, unchanged: counts of resources,
+                    transactions, fees, payments, locked, satoshis, uploaded: the cost of all of it}
+
+`as_lines` gives the same as JSON lines: {"type": "change", ...Change, after: [refs]} for each resource in order, then
+one {"type": "summary", formatVersion, id, lineage, serial, revision, environment, totals, funding, guards, notes}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from reconciler.model.canonical import Json, canonical
+from reconciler.model.change import Cause, Change, Cost, FieldDelta, Reason, Verb
+from reconciler.model.codec import encode
+from reconciler.model.plan import FORMAT_VERSION, Plan
+from reconciler.planner import phrases
+from reconciler.planner.diff import redact
+from reconciler.planner.guard import FUNDS
+
+# (role, text) -> text with its colours. Roles: the verbs' values, blocked, drift, heading, dim, ok, refused.
+Style = Callable[[str, str], str]
+
+MARKS = {Verb.CREATE: "+", Verb.UPDATE: "~", Verb.REPLACE: "-/+", Verb.DELETE: "-", Verb.FORGET: "x", Verb.REPAIR: "≈"}
+# Name of a total, and how a person says it.
+TOTALS = {
+    "add": "to add",
+    "change": "to change",
+    "replace": "to replace",
+    "retire": "to retire",
+    "repair": "to repair",
+    "forget": "to forget",
+    "deferred": "deferred",
+    "blocked": "blocked",
+    "unchanged": "unchanged",
+}
+_COUNTED = {
+    Verb.CREATE: "add",
+    Verb.UPDATE: "change",
+    Verb.REPLACE: "replace",
+    Verb.DELETE: "retire",
+    Verb.REPAIR: "repair",
+    Verb.FORGET: "forget",
+    Verb.DEFER: "deferred",
+    Verb.NONE: "unchanged",
+}
+# A new resource shows so many of its fields; the manifest has the rest.
+_FIELDS = 12
+_NAME_WIDTH = 34
+_FIELD_WIDTH = 14
+
+
+def totals(plan: Plan) -> dict[str, int]:
+    """How many resources fall to each verb, and the cost in its parts."""
+    counts = dict.fromkeys(TOTALS, 0)
+    for change in plan.changes:
+        counts["blocked" if change.blocked is not None else _COUNTED[change.verb]] += 1
+    cost = plan.cost
+    return {**counts, **encode(cost), "satoshis": cost.satoshis}
+
+
+def as_json(plan: Plan) -> dict[str, Json]:
+    """The plan as one JSON object (see the module's schema)."""
+    body: dict[str, Json] = redact(encode(plan))
+    return {"formatVersion": FORMAT_VERSION, "id": plan.id, **body, "totals": totals(plan)}
+
+
+def as_lines(plan: Plan) -> Iterator[str]:
+    """The plan as JSON lines, without line ends."""
+    whole = as_json(plan)
+    after = whole.pop("after")
+    for change in whole.pop("changes"):
+        yield canonical({"type": "change", **change, "after": after.get(change["ref"], [])}).decode()
+    yield canonical({"type": "summary", **whole}).decode()
+
+
+def as_text(plan: Plan, *, style: Style | None = None, next_step: str | None = None) -> str:
+    """The plan as a person reads it, ending in a line end. `next_step` replaces the advice of the last line."""
+    paint = style or _plain
+    lines = [f"Source   {plan.revision}   env {plan.environment}   {phrases.count(len(plan.changes), 'resource')}"]
+    lines += [phrases.value(note, 1000) for note in plan.notes] + [""]
+    shown = [change for change in plan.changes if change.verb in MARKS and change.verb is not Verb.REPAIR]
+    for change in shown:
+        lines += _block(plan, change, paint)
+    if shown:
+        lines.append("")
+    lines += _section("Drift", [c for c in plan.changes if _drifted(c)], paint)
+    lines += _section("Not decided", [c for c in plan.changes if c.verb is Verb.DEFER or c.reason is Reason.SUSPENDED], paint)
+    lines += [*_summary(plan, paint), paint("heading", next_step) if next_step is not None else advice(plan)]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def advice(plan: Plan) -> str:
+    """What to do with the plan now."""
+    refusals = [guard.name for guard in plan.refusals]
+    if FUNDS in refusals:
+        return "Refused: the purse lacks coins. Pay in what is missing, then plan again."
+    if refusals:
+        return "Refused. To let it pass after review: --approve " + ",".join(refusals)
+    if plan.acting:
+        return "Apply with: reconciler apply"
+    if plan.empty:
+        return "Nothing to do: the network is as declared."
+    return "Nothing can be done now; see what is blocked or deferred above."
+
+
+def why(change: Change) -> str:
+    """One phrase for the reason of a change, with the place in the manifests where there is one."""
+    at = change.after.at if change.after is not None else None
+    place = f"{at.file}:{at.line}" if at is not None and at.file else ""
+    if change.verb is Verb.REPLACE:
+        fields = sorted({delta.path.removeprefix("spec.") for delta in change.deltas if delta.replaces})
+        return f"{', '.join(fields)} cannot change in place: retired and made anew"
+    told = {
+        Reason.NEW: "new",
+        Reason.SPEC_CHANGED: "changed",
+        Reason.REQUIREMENT_CHANGED: "what it builds on changes",
+        Reason.DRIFTED: "the network left the record",
+        Reason.LOST: "lost on the network, made again",
+        Reason.REMOVED: "no longer declared",
+        Reason.ALREADY_GONE: "already gone, the record is dropped",
+    }.get(change.reason, change.reason.value)
+    return f"{told} in {place}" if place and change.reason in (Reason.NEW, Reason.SPEC_CHANGED) else told
+
+
+def fields(change: Change) -> list[tuple[str, str]]:
+    """(name, text) of every field worth showing: what changes, or for a new resource what it is."""
+    if change.verb is Verb.CREATE and change.reason is not Reason.LOST:
+        return _facts(change)
+    return [(delta.path.removeprefix("spec."), _delta(delta)) for delta in change.deltas]
+
+
+def _facts(change: Change) -> list[tuple[str, str]]:
+    spec = redact(change.body.get("spec") or {})
+    found = [(str(name), phrases.value(item)) for name, item in sorted(spec.items()) if item is not None]
+    if len(found) > _FIELDS:
+        found = [*found[:_FIELDS], ("…", f"and {phrases.count(len(found) - _FIELDS, 'more field')}")]
+    for fact in change.body.get("files") or ():
+        found.append(("content", f"{fact['path']}  sha256 {phrases.digest(fact['sha256'])}  {phrases.size(fact['size'])}"))
+    return found
+
+
+def _delta(delta: FieldDelta) -> str:
+    mark = "≈ " if delta.cause is Cause.DRIFT else ""
+    return f"{mark}{phrases.value(delta.before)} → {phrases.value(delta.after)}"
+
+
+def _drifted(change: Change) -> bool:
+    return change.verb is Verb.REPAIR or (change.verb is Verb.NONE and change.reason is Reason.DRIFTED)
+
+
+def _block(plan: Plan, change: Change, paint: Style) -> list[str]:
+    """One resource: a head line, its fields, what blocks it, its price."""
+    head = f"{MARKS[change.verb]:>3} {change.ref!s:<{_NAME_WIDTH}} {why(change)}".rstrip()
+    lines = [paint("blocked" if change.blocked is not None else change.verb.value, head)]
+    rows = fields(change)
+    if change.detail:
+        rows.append(("because", phrases.value(change.detail, 200)))
+    if change.cost != Cost():
+        made = f" ({phrases.count(change.cost.transactions, 'transaction')})" if change.cost.transactions else ""
+        rows.append(("cost", phrases.price(change.cost) + made))
+    width = max((len(name) for name, _ in rows), default=0)
+    lines += [f"      {name:<{max(width, _FIELD_WIDTH)}} {text}" for name, text in rows]
+    if change.blocked is not None:
+        lines.append(paint("blocked", f"      ! {phrases.value(change.blocked, 400)}"))
+    return lines
+
+
+def _section(title: str, changes: list[Change], paint: Style) -> list[str]:
+    if not changes:
+        return []
+    lines = [paint("heading", title)]
+    for change in changes:
+        repaired = change.verb is Verb.REPAIR
+        outcome = (
+            f"→ repair, {phrases.price(change.cost)}" if repaired else phrases.value(change.detail or change.reason.value, 200)
+        )
+        mark = {Verb.DEFER: "?", Verb.REPAIR: "≈"}.get(change.verb, "≈" if _drifted(change) else "‖")
+        lines.append(paint("drift" if _drifted(change) else "dim", f"{mark:>3} {change.ref!s:<{_NAME_WIDTH}} {outcome}"))
+        lines += [f"      {delta.path:<{_FIELD_WIDTH}} {_delta(delta)}" for delta in change.deltas]
+        if change.blocked is not None:
+            lines.append(paint("blocked", f"      ! {phrases.value(change.blocked, 400)}"))
+    return [*lines, ""]
+
+
+def _summary(plan: Plan, paint: Style) -> list[str]:
+    counts = totals(plan)
+    parts = [f"{phrases.grouped(counts[name])} {said}" for name, said in TOTALS.items() if counts[name]]
+    lines = [paint("heading", f"Plan {plan.id}: {', '.join(parts) or 'nothing declared, nothing recorded'}")]
+    if plan.acting:
+        lines.append(f"Cost: {arithmetic(plan.cost)}")
+        moved = phrases.count(plan.cost.transactions, "transaction")
+        lines.append(f"      {moved}" + (f", {phrases.size(plan.cost.uploaded)} to upload" if plan.cost.uploaded else ""))
+    for funding in plan.funding:
+        made, merged = phrases.count(len(funding.outputs), "coin"), phrases.count(funding.inputs, "coin")
+        lines.append(f"      first {merged} split into {made} on {funding.chain}, fee {phrases.sats(funding.cost.fees)}")
+    if plan.guards:
+        lines.append("Guards: " + " · ".join(_verdict(plan, paint)))
+    return lines
+
+
+def arithmetic(cost: Cost) -> str:
+    """The sum a reader can check: `529 sat fees + 3 450 sat storage − 1 000 sat returned = 2 979 sat`."""
+    text = f"{phrases.sats(cost.fees)} fees"
+    if cost.payments:
+        text += f" + {phrases.sats(cost.payments)} storage"
+    if cost.locked > 0:
+        text += f" + {phrases.sats(cost.locked)} locked"
+    if cost.locked < 0:
+        text += f" {phrases.MINUS} {phrases.sats(-cost.locked)} returned"
+    return f"{text} = {phrases.sats(cost.satoshis)}"
+
+
+def _verdict(plan: Plan, paint: Style) -> Iterator[str]:
+    for guard in plan.guards:
+        yield f"{guard.name} {guard.message} " + (paint("ok", "ok") if guard.ok else paint("refused", "REFUSED"))
+
+
+def _plain(_: str, text: str) -> str:
+    return text
