@@ -242,7 +242,7 @@ async def _read(response: httpx.Response, url: str, limit: int, sink: Callable[[
         raise RemoteProtocolError(f"cannot read the answer of {host}: it is {encoding} although identity was asked for")
     streaming = sink is not None and response.status_code == 200
     body, size = bytearray(), 0
-    async for chunk in response.aiter_raw():
+    async for chunk in response.aiter_bytes():  # nothing is decoded: the encoding is identity
         size += len(chunk)
         if size > limit:
             raise RemoteProtocolError(f"cannot read the answer of {host}: it is larger than {limit} bytes", code="too-large")

@@ -81,8 +81,8 @@ def find(state_dir: Path) -> Running | None:
     try:
         if _get(running.control + "/devnet/status")["pid"] == running.pid:
             return running
-    except httpx.ConnectError:
-        pass
+    except (httpx.ConnectError, httpx.RemoteProtocolError, Refused, KeyError, ValueError):
+        pass  # nobody is there, or somebody else has the port now
     _sweep(state_dir)
     return None
 

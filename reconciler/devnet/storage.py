@@ -10,6 +10,7 @@ Mutual authentication and payment are not spoken here. The uploader is whoever t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +34,8 @@ from reconciler.wire.tx import Tx, TxOut
 # One coin that lasts for tens of thousands of tokens; the host asks the faucet again when it runs low.
 COIN = 100_000_000
 _LOW = 1_000_000
+# An uploader waits while nodes are told; one that is silent must not use up the uploader's own patience.
+_PATIENCE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +99,9 @@ class StorageHost:
         return max(10, size * minutes * self.price // (10**9 * 30 * 24 * 60))
 
     def find(self, sha256_hex: str, uploader: str) -> Stored | None:
-        """The uploader's object of that content with the latest expiry, if it is unexpired and the bytes are here."""
+        """The uploader's object of that content with the latest expiry, the newest of equals, if it is unexpired and the bytes are here."""
         held = [item for item in self.mine(uploader) if item.sha256 == sha256_hex and self.vault.size(item.id) is not None]
-        return max(held, key=lambda item: item.expires, default=None)
+        return max(reversed(held), key=lambda item: item.expires, default=None)
 
     def mine(self, uploader: str) -> list[Stored]:
         """The uploader's unexpired objects."""
@@ -124,17 +127,22 @@ class StorageHost:
 
     async def announce(self) -> None:
         """Hand unannounced tokens to the overlay nodes; what a node does not take is tried again next time."""
-        for name, txid in list(self.state.unsent):
-            if self.chain.live(txid) is None:
-                self.state.unsent.pop((name, txid), None)
-                continue
-            asked = submission(write_beef(txid, self.chain.source), (uhrp.TOPIC,))
-            try:
-                answer = await self._client().post(self.overlays[name] + "/submit", content=asked.body, headers=asked.headers)
-            except httpx.HTTPError:
-                continue
-            if answer.is_success:
-                self.state.unsent.pop((name, txid), None)
+        await asyncio.gather(*(self._announce_to(name) for name in self.overlays))
+
+    async def _announce_to(self, name: str) -> None:
+        """In the order they were made, or a node would take a token for new after the one that replaced it."""
+        for waiting in [txid for overlay, txid in self.state.unsent if overlay == name]:
+            if self.chain.live(waiting) is not None:
+                asked = submission(write_beef(waiting, self.chain.source), (uhrp.TOPIC,))
+                try:
+                    answer = await self._client().post(
+                        self.overlays[name] + "/submit", content=asked.body, headers=asked.headers, timeout=_PATIENCE
+                    )
+                except httpx.HTTPError:
+                    return
+                if not answer.is_success:
+                    return
+            self.state.unsent.pop((name, waiting), None)
 
     def damage(self, sha256_hex: str, act: Callable[[str], bool]) -> int:
         """Apply `corrupt` or `drop` of the vault to every object of that content; how many were hit."""

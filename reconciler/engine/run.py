@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from reconciler import __version__
 from reconciler.controller import Controller, Steps, ask
@@ -37,6 +37,7 @@ class Runner:
     kinds: Mapping[str, Controller]
     owner: str
     watch: Watcher
+    held: set[str] = field(default_factory=set)
 
     async def change(self, change: Change, lineage: str, revision: str) -> Outcome:
         """Begin or resume the run of a planned change. Conflict when the resource moved since the plan was made."""
@@ -82,7 +83,8 @@ class Runner:
     @contextlib.asynccontextmanager
     async def lease(self, key: str) -> AsyncIterator[Lease]:
         """Hold the right to work a key, renewed while the block runs; Locked when another owner holds it."""
-        lease = self.ports.queue.take(key, self.owner, self.ports.clock.now())
+        # One owner may retake its own lease; within a process that must not let two tasks in.
+        lease = None if key in self.held else self.ports.queue.take(key, self.owner, self.ports.clock.now())
         if lease is None:
             raise Locked("locked", f"cannot work on {key}: another process holds it", hint="wait, or stop the other process")
 
@@ -91,11 +93,13 @@ class Runner:
                 await self.ports.clock.sleep(RENEW_EVERY)
                 self.ports.queue.renew(lease, self.ports.clock.now())
 
+        self.held.add(key)
         renewal = asyncio.ensure_future(renew())
         try:
             yield lease
         finally:
             renewal.cancel()
+            self.held.discard(key)
             with contextlib.suppress(asyncio.CancelledError, Conflict):
                 await renewal
             with contextlib.suppress(Conflict):

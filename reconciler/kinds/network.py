@@ -52,7 +52,7 @@ def read_net(name: str, spec: Mapping[str, Json]) -> Net:
         overlays=endpoints("overlays"),
         storage=endpoints("storage"),
         broadcasters=endpoints("broadcasters"),
-        headers=Endpoint("headers", (headers.get("url") or headers.get("file") or "").rstrip("/")),
+        headers=Endpoint("headers", (headers.get("url") or headers.get("file") or "").rstrip("/"), kind=spec["chain"]),
         public_url=((spec.get("gateway") or {}).get("publicUrl") or "").rstrip("/"),
         quorum=quorum,
         max_rate=(cap["satoshis"], cap["bytes"]) if cap else None,

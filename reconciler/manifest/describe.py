@@ -45,7 +45,9 @@ def kind_named(name: str, schemas: Mapping[str, Json] | None = None) -> str:
     if name.lower() in folded:
         return folded[name.lower()]
     meant = near(name, known)
-    raise Refused("unknown-kind", f"cannot find a kind {name!r}", hint=f"did you mean {meant}?" if meant else f"kinds: {', '.join(known)}")
+    raise Refused(
+        "unknown-kind", f"cannot find a kind {name!r}", hint=f"did you mean {meant}?" if meant else f"kinds: {', '.join(known)}"
+    )
 
 
 def schema(kind: str, schemas: Mapping[str, Json] | None = None) -> Json:
@@ -71,7 +73,9 @@ def describe(kind: str, path: str = "", schemas: Mapping[str, Json] | None = Non
         else:
             meant = near(part, fields)
             hint = f"did you mean {meant}?" if meant else f"fields: {', '.join(fields)}" if fields else "it has no fields"
-            raise Refused("unknown-field", f"cannot find a field {part!r} in {document['title']}{'.' if shown else ''}{shown}", hint=hint)
+            raise Refused(
+                "unknown-field", f"cannot find a field {part!r} in {document['title']}{'.' if shown else ''}{shown}", hint=hint
+            )
         node, shown = resolve(document, inner), f"{shown}.{part}" if shown else part
     return _doc(document, node, shown, required, deep=True)
 

@@ -15,7 +15,7 @@ Style = Callable[[str, str], str]
 _WIDTH = 120
 
 
-def _plain(role: str, text: str) -> str:  # noqa: ARG001
+def _plain(role: str, text: str) -> str:
     return text
 
 

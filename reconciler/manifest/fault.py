@@ -43,6 +43,7 @@ CODES: dict[str, str] = {
     "E0312": "a reference to something that does not exist",
     "E0313": "an omitted reference that has no default",
     "E0314": "resources that need each other in a circle",
+    "E0315": "a topic alias that no network defines",
     "E0401": "the kind forbids it",
     "E0402": "no content file matches",
     "E0403": "content that may not be read",

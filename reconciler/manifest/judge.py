@@ -42,7 +42,9 @@ def envelope(value: Json, schemas: Mapping[str, Schema]) -> list[Fault]:
 
 def _unknown_kind(kind: Json, schemas: Mapping[str, Schema]) -> Fault:
     if kind == "List":
-        return Fault("E0115", "kind List is not used", ("kind",), hint="write its items as documents of their own, with --- between")
+        return Fault(
+            "E0115", "kind List is not used", ("kind",), hint="write its items as documents of their own, with --- between"
+        )
     meant = near(str(kind), schemas)
     hint = f'did you mean "{meant}"?' if meant else f"expected {listed(sorted(schemas))}"
     return Fault("E0115", f'unknown kind "{kind}"', ("kind",), hint=hint)

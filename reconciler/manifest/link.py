@@ -61,7 +61,9 @@ class Linked:
 class Linker:
     """One pass over all resources of an environment."""
 
-    def __init__(self, entries: Mapping[ResourceRef, Entry], schemas: Mapping[str, Schema], kinds: Mapping[str, Controller]) -> None:
+    def __init__(
+        self, entries: Mapping[ResourceRef, Entry], schemas: Mapping[str, Schema], kinds: Mapping[str, Controller]
+    ) -> None:
         self._entries = entries
         self._schemas = schemas
         self._kinds = kinds
@@ -83,23 +85,47 @@ class Linker:
             if ResourceRef(link.kind, link.name) not in self._entries:
                 self.findings.append(Finding(entry, self._dangling(entry.ref, link)))
         spec, filled = dict(entry.checked.spec), []
-        for field, kind in schema.sole:
+        for field, kind, weak in schema.sole:
             if field not in spec and entry.checked.sound:
                 found = self._by_kind.get(kind, [])
                 if len(found) != 1:
                     self.findings.append(Finding(entry, self._no_default(entry.ref, field, kind, found)))
                     continue
                 spec[field] = found[0].name
-                links.append(Link(("spec", field), kind, found[0].name))
+                links.append(Link(("spec", field), kind, found[0].name, weak))
                 filled.append((f"/spec/{field}", f"the only {kind}"))
         for rule in schema.inherits:
             if rule.field not in spec and not any(other in spec for other in rule.unless):
                 self._inherit(rule, entry, spec, links, filled)
+        for field, via, source in schema.aliases:
+            self._unalias(field, via, source, entry, spec, filled)
         if entry.checked.sound:
             links += self._named_by_kind(entry, spec, links)
         return Linked(entry, spec if filled else entry.checked.spec, tuple(links), tuple(filled))
 
-    def _inherit(self, rule: Inherit, entry: Entry, spec: dict[str, Json], links: list[Link], filled: list[tuple[str, str]]) -> None:
+    def _unalias(
+        self, field: str, via: str, source: str, entry: Entry, spec: dict[str, Json], filled: list[tuple[str, str]]
+    ) -> None:
+        """Dotted entries become the names they stand for, so that both spellings are one spec."""
+        written = spec.get(field)
+        if not entry.checked.sound or not written or not any("." in name for name in written):
+            return
+        kind = next((kind for other, kind, _ in self._schemas[entry.ref.kind].sole if other == via), "")
+        target = self._entries.get(ResourceRef(kind, str(spec.get(via))))
+        known = target.checked.spec.get(source, {}) if target else {}
+        for index, name in enumerate(written):
+            if "." in name and name not in known and target is not None:
+                meant = near(name, known)
+                hint = f'did you mean "{meant}"?' if meant else f"add it to {source} of {target.ref}, or write the full name"
+                fault = Fault("E0315", f'{target.ref} does not say what "{name}" stands for', ("spec", field, index), hint)
+                self.findings.append(Finding(entry, fault))
+            elif name in known:
+                filled.append((f"/spec/{field}/{index}", f'{target.ref if target else ""} {source} "{name}"'))
+        spec[field] = list(dict.fromkeys(known.get(name, name) for name in written))
+
+    def _inherit(
+        self, rule: Inherit, entry: Entry, spec: dict[str, Json], links: list[Link], filled: list[tuple[str, str]]
+    ) -> None:
         kind = next((link.kind for link in links if link.path == ("spec", rule.via)), None)
         source = self._entries.get(ResourceRef(kind, str(spec.get(rule.via)))) if kind else None
         if source is None:
@@ -117,12 +143,13 @@ class Linker:
 
     def _named_by_kind(self, entry: Entry, spec: Mapping[str, Json], links: Sequence[Link]) -> Iterator[Link]:
         """What the controller names beyond the schema's annotations."""
-        known = {(link.kind, link.name) for link in links}
+        known = {(link.kind, link.name) for link in links if not link.weak}
+        named = {(link.kind, link.name) for link in links}
         for where, kind, name in self._kinds[entry.ref.kind].references(spec):
             if (kind, name) in known:
                 continue
             link = Link(("spec", *parse_pointer(where)), kind, name)
-            if ResourceRef(kind, name) not in self._entries:
+            if ResourceRef(kind, name) not in self._entries and (kind, name) not in named:
                 self.findings.append(Finding(entry, self._dangling(entry.ref, link)))
             yield link
 
@@ -146,7 +173,12 @@ class Linker:
             return Fault("E0313", f"{ref} needs a {kind}, and there is none", ("spec", field), hint=f"declare a {kind}")
         names = sorted(other.name for other in found)
         shown = listed([f'"{name}"' for name in names[:5]]) + (" ..." if len(names) > 5 else "")
-        return Fault("E0313", f"{ref} does not say which {kind} it uses, and there are {len(names)}", ("spec", field), hint=f"set {field}: {shown}")
+        return Fault(
+            "E0313",
+            f"{ref} does not say which {kind} it uses, and there are {len(names)}",
+            ("spec", field),
+            hint=f"set {field}: {shown}",
+        )
 
     def _circles(self, linked: Sequence[Linked]) -> None:
         """Report every circle once, edge by edge. First all that is free of circles is taken away (Kahn)."""

@@ -200,7 +200,9 @@ class _Linking:
                 continue
             first = found.setdefault(ref, written)
             if first is not written:
-                fault = Fault("E0301", f"{ref} is declared twice", ("metadata", "name"), f"first at {first.file}:{first.document.at[0]}")
+                fault = Fault(
+                    "E0301", f"{ref} is declared twice", ("metadata", "name"), f"first at {first.file}:{first.document.at[0]}"
+                )
                 related = (Position(first.file, *first.document.at, "/metadata/name"), "first declared here")
                 self._diagnostics.append(self._places.diagnostic(fault, layers, (related,)))
         return found
@@ -238,7 +240,8 @@ class _Finishing:
             resource = graph.resources.get(place)
             if resource is None or resource.files != files or faults:
                 resource = self._resource(linked, files)
-                for where, message in self._kinds[resource.ref.kind].check(resource):
+                # A kind that misses its files would only say again what has been said.
+                for where, message in () if faults else self._kinds[resource.ref.kind].check(resource):
                     faults.append(Fault("E0401", message, ("spec", *parse_pointer(where))))
                 if not faults:
                     graph.resources[place] = resource
@@ -294,4 +297,3 @@ def _mention(spec: Json, pattern: str) -> tuple[str | int, ...]:
         elif isinstance(value, str) and len(value) > weight and (pattern == value or pattern.startswith(value + "/")):
             best, weight = path, len(value)
     return best
-

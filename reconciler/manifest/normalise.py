@@ -45,7 +45,7 @@ def compile_plan(document: Json, node: Json) -> Plan:
     return _plan(document, node) or _keep
 
 
-def _keep(value: Json, path: Path, out: Out) -> Json:  # noqa: ARG001
+def _keep(value: Json, path: Path, out: Out) -> Json:
     return value
 
 
@@ -90,7 +90,9 @@ def _reference(kind: str, weak: bool, inner: Plan | None) -> Plan:
     def plan(value: Json, path: Path, out: Out) -> Json:
         if kind != "*" and isinstance(value, str):
             out.links.append(Link(path, kind, value, weak))
-        elif kind == "*" and isinstance(value, dict) and isinstance(value.get("kind"), str) and isinstance(value.get("name"), str):
+        elif (
+            kind == "*" and isinstance(value, dict) and isinstance(value.get("kind"), str) and isinstance(value.get("name"), str)
+        ):
             out.links.append(Link((*path, "name"), value["kind"], value["name"], weak))
         return inner(value, path, out) if inner else value
 
@@ -100,7 +102,9 @@ def _reference(kind: str, weak: bool, inner: Plan | None) -> Plan:
 def _inert(values: list[Json]) -> Plan:
     def plan(value: Json, path: Path, out: Out) -> Json:
         if any(value is inert or (isinstance(inert, str) and value == inert) for inert in values):
-            out.faults.append(Fault("W0502", f'"{path[-1]}" is recorded, but this version does not act on it', path, hint="do not rely on it"))
+            out.faults.append(
+                Fault("W0502", f'"{path[-1]}" is recorded, but this version does not act on it', path, hint="do not rely on it")
+            )
         return value
 
     return plan

@@ -3,14 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import yaml
 
 from reconciler.manifest.fault import Fault, Path, pointer
 from reconciler.manifest.link import Finding
-from reconciler.manifest.yaml import Locator, Span
+from reconciler.manifest.yaml import child, compose, rebuilt
 from reconciler.model.diagnostic import Diagnostic
 from reconciler.model.ref import Position
 
 Layers = Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where a node stands: 1-based line and column, and how many characters of that line."""
+
+    line: int
+    column: int
+    length: int
+
+
+class Locator:
+    """The places of one file's nodes. Reads the text once, when first asked."""
+
+    def __init__(self, data: bytes) -> None:
+        self._nodes = list(compose(data, []))
+        self._lines = data.decode("utf-8-sig", "replace").splitlines()
+
+    def span(self, ordinal: int, path: Path, *, on_key: bool = False) -> Span:
+        """The node at `path` of the document, or the deepest one on the way that exists."""
+        node, key = self._nodes[ordinal], None
+        for part in path:
+            found = child(node, part)
+            if found is None:
+                on_key = True
+                break
+            key, node = found
+        block = isinstance(node, yaml.CollectionNode) and not node.flow_style
+        shown = key if key is not None and (on_key or block) else node
+        return self._span(shown)
+
+    def depth(self, ordinal: int, path: Path) -> int:
+        """How many parts of `path` the document itself holds."""
+        node = self._nodes[ordinal]
+        for number, part in enumerate(path):
+            found = child(node, part)
+            if found is None:
+                return number
+            node = found[1]
+        return len(path)
+
+    def faults(self, ordinal: int) -> list[Fault]:
+        """What building the document's value complained about."""
+        return rebuilt(self._nodes[ordinal])[1]
+
+    def _span(self, node: yaml.Node) -> Span:
+        start, end = node.start_mark, node.end_mark
+        line = self._lines[start.line] if start.line < len(self._lines) else ""
+        block = isinstance(node, yaml.CollectionNode) and not node.flow_style
+        if block and isinstance(node, yaml.MappingNode) and node.value:
+            return self._span(node.value[0][0])
+        stop = end.column if end.line == start.line else len(line.rstrip())
+        return Span(start.line + 1, start.column + 1, max(1, stop - start.column))
 
 
 class Places:

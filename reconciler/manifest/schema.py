@@ -3,7 +3,7 @@
 specs/<kind>.v1alpha1.json is the source of every shape. Beside JSON Schema 2020-12 it carries annotations:
 `x-unit` (units.py), `x-ref` (a reference to that kind; `*` for {kind, name}), `x-sole` (omitted, it is the
 only resource of that kind), `x-weak` (must exist, but is no dependency), `x-inherit` (omitted, it is taken
-from another resource), `x-immutable` (a change makes the thing anew), `x-inert` (values without effect yet)
+from another resource), `x-alias` (dotted entries are looked up in another resource), `x-immutable` (a change makes the thing anew), `x-inert` (values without effect yet)
 and `x-says` (the rule as a phrase).
 """
 
@@ -44,7 +44,11 @@ class Inherit:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """One kind's schema, ready for use: `is_valid` is quick, `validator` explains. `sole` are (field, kind) references that may be omitted."""
+    """One kind's schema, ready for use: `is_valid` is quick, `validator` explains.
+
+    `sole` are (field, kind, weak) references that may be omitted; `aliases` are (field, via, source) lists
+    whose dotted entries stand for others, named by a mapping in what the reference `via` names.
+    """
 
     kind: str
     document: Json
@@ -52,8 +56,9 @@ class Schema:
     validator: Callable[[], Draft202012Validator]
     spec: Plan
     lifecycle: Plan
-    sole: tuple[tuple[str, str], ...]
+    sole: tuple[tuple[str, str, bool], ...]
     inherits: tuple[Inherit, ...]
+    aliases: tuple[tuple[str, str, str], ...] = ()
 
 
 @cache
@@ -91,8 +96,11 @@ def compile_schema(document: Json) -> Schema:
         validator=cache(lambda: _slow_validator(document)),
         spec=compile_plan(document, properties["spec"]),
         lifecycle=compile_plan(document, properties["lifecycle"]),
-        sole=tuple((name, node["x-ref"]) for name, node in fields.items() if node.get("x-sole")),
+        sole=tuple((name, node["x-ref"], bool(node.get("x-weak"))) for name, node in fields.items() if node.get("x-sole")),
         inherits=tuple(inherits),
+        aliases=tuple(
+            (name, node["x-alias"]["via"], node["x-alias"]["field"]) for name, node in fields.items() if "x-alias" in node
+        ),
     )
 
 

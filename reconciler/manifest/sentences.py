@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from reconciler.manifest.schema import Schema
 
 _TYPES = {
-    "string": "text", "integer": "a whole number", "boolean": "true or false", "array": "a list", "object": "a mapping", "null": "null",
+    "string": "text", "integer": "a whole number", "boolean": "true or false",
+    "array": "a list", "object": "a mapping", "null": "null",
 }  # fmt: skip
+# Beside a good guess, longer lists of fields only hide it.
+_FEW = 8
 _BOUNDS = {
     "minimum": "must be at least {}", "maximum": "must be at most {}",
     "minLength": "must not be shorter than {} characters", "maxLength": "must not be longer than {} characters",
@@ -44,7 +47,9 @@ def _faults(error: ValidationError) -> Iterator[Fault]:
     path: Path = tuple(error.absolute_path)
     schema: dict[str, Any] = error.schema if isinstance(error.schema, dict) else {}
     says, subject = schema.get("x-says"), _subject(path)
-    keyword, wanted, value = error.validator, error.validator_value, error.instance
+    keyword = error.validator
+    wanted: Json = error.validator_value
+    value: Json = error.instance
     if keyword == "additionalProperties":
         yield from _unknown(path, value, list(schema.get("properties", {})))
     elif keyword == "required":
@@ -79,7 +84,9 @@ def _unknown(path: Path, value: dict[str, Json], expected: list[str]) -> Iterato
             continue
         meant = near(name, expected)
         hint = f"expected one of: {', '.join(expected)}" if expected else "nothing may stand here"
-        yield Fault("E0107", f'unknown field "{name}"', (*path, name), f'did you mean "{meant}"? {hint}' if meant else hint, on_key=True)
+        if meant:
+            hint = f'did you mean "{meant}"?' + (f" {hint}" if len(expected) <= _FEW else "")
+        yield Fault("E0107", f'unknown field "{name}"', (*path, name), hint, on_key=True)
 
 
 def _type(path: Path, subject: str, wanted: str | list[str], value: Json, schema: dict[str, Any]) -> Fault:

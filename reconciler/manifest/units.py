@@ -42,7 +42,9 @@ _BYTES = {
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50,
 }  # fmt: skip
 _NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,9})?"
-_DURATION = re.compile(rf"(?:({_NUMBER})w)?(?:({_NUMBER})d)?(?:({_NUMBER})h)?(?:({_NUMBER})m)?(?:({_NUMBER})s)?(?:({_NUMBER})ms)?")
+_DURATION = re.compile(
+    rf"(?:({_NUMBER})w)?(?:({_NUMBER})d)?(?:({_NUMBER})h)?(?:({_NUMBER})m)?(?:({_NUMBER})s)?(?:({_NUMBER})ms)?"
+)
 _ISO = re.compile(rf"P(?:({_NUMBER})W)?(?:({_NUMBER})D)?(?:T(?:({_NUMBER})H)?(?:({_NUMBER})M)?(?:({_NUMBER})S)?)?")
 _SIZE = re.compile(rf"({_NUMBER}) ?([kKMGTP]?i?B)")
 _SATOSHIS = re.compile(r"([0-9]{1,17})(?: ?(?:sat|sats|satoshis))?")
@@ -64,7 +66,11 @@ def duration(value: Json) -> int:
     groups = (*iso.groups(), None) if iso is not None else getattr(_DURATION.fullmatch(value), "groups", tuple)()
     if not any(groups) or value.endswith("T"):
         raise UnitError(f'"{value}" is no duration')
-    total = sum(Fraction(part) * size for part, size in zip(groups, (604_800_000, 86_400_000, 3_600_000, 60_000, 1000, 1), strict=True) if part)
+    total = sum(
+        Fraction(part) * size
+        for part, size in zip(groups, (604_800_000, 86_400_000, 3_600_000, 60_000, 1000, 1), strict=True)
+        if part
+    )
     return _bounded(_whole(total, value, "milliseconds"), MAX_DURATION, "a duration")
 
 

@@ -52,7 +52,8 @@ _FRACTION = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][
 
 # Sentences for what libyaml says in its own words.
 _PLAIN = (
-    ("'\\t' that cannot start any token", "a tab where spaces are wanted", "indent with spaces"),
+    ("',' or ']'", "a '[' that is not closed before this", "close it with ']'"),
+    ("',' or '}'", "a '{' that is not closed before this", "close it with '}'"),
     ("mapping values are not allowed", "an unexpected ':'", "quote the text if it holds ': ', or check the indentation"),
     ("undefined alias", "an alias without its anchor", "an anchor (&name) must stand before its alias (*name)"),
     ("could not find expected ':'", "a line without its ':'", "write key: value"),
@@ -66,7 +67,7 @@ _PLAIN = (
 class _Reader(yaml.CSafeLoader):
     """libyaml's composer with our resolver: one dictionary and one regular expression instead of six."""
 
-    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:  # noqa: ARG002
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
         if kind is yaml.ScalarNode:
             if not implicit[0]:
                 return _STR
@@ -98,15 +99,6 @@ class Document:
     faults: tuple[Fault, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Where a node stands: 1-based line and column, and how many characters of that line."""
-
-    line: int
-    column: int
-    length: int
-
-
 def parse(data: bytes) -> tuple[tuple[Document, ...], tuple[Fault, ...]]:
     """Every document that could be read, and the faults of those that could not."""
     documents: list[Document] = []
@@ -114,9 +106,8 @@ def parse(data: bytes) -> tuple[tuple[Document, ...], tuple[Fault, ...]]:
     for ordinal, node in enumerate(compose(data, broken)):
         if node.tag == _NULL and isinstance(node, yaml.ScalarNode):
             continue
-        builder = _Builder()
-        value = builder.build(node, (), 0)
-        documents.append(Document(value, _name_mark(node), ordinal, tuple(builder.faults)))
+        value, faults = rebuilt(node)
+        documents.append(Document(value, _name_mark(node), ordinal, tuple(faults)))
     return tuple(documents), tuple(broken)
 
 
@@ -127,8 +118,7 @@ def compose(data: bytes, broken: list[Fault]) -> Iterator[yaml.Node]:
         reader = _Reader(text)
         resume = 0
         try:
-            while reader.check_node():
-                node = reader.get_node()
+            while (node := reader.get_node() if reader.check_node() else None) is not None:
                 fault = _weigh(node) if "&" in text else None
                 if fault is None:
                     yield node
@@ -174,7 +164,7 @@ def _too_deep(text: str, broken: list[Fault]) -> bool:
                 depth += 1
                 if depth > MAX_DEPTH:
                     mark = event.start_mark
-                    broken.append(_deep((mark.line + 1, mark.column + 1, 1)))
+                    broken.append(_deep((mark.line + 1, mark.column + 1, 1) if mark else (1, 1, 1)))
                     return True
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
@@ -197,6 +187,8 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Fault, int]:
     code = "E0105" if "alias" in said or "anchor" in said else "E0101"
     lines = text.splitlines()
     length = max(1, len(lines[line].rstrip()) - column) if line < len(lines) else 1
+    if line < len(lines) and "\t" in lines[line][: column + 1] and "cannot start any token" in said:
+        return Fault(code, "a tab where spaces are wanted", hint="indent with spaces", mark=(line + 1, column + 1, 1)), line
     for part, sentence, hint in _PLAIN:
         if part in said:
             return Fault(code, sentence, hint=hint, mark=(line + 1, column + 1, 1)), line
@@ -306,10 +298,14 @@ class _Builder:
             number = int(text, 0) if len(text) <= 20 else _MAX_INTEGER + 1
             if abs(number) <= _MAX_INTEGER:
                 return number
-            self.faults.append(Fault("E0106", f"{text[:40]} is beyond 2^53 - 1 and has no exact form", path, hint="quote it if it is text"))
+            self.faults.append(
+                Fault("E0106", f"{text[:40]} is beyond 2^53 - 1 and has no exact form", path, hint="quote it if it is text")
+            )
             return text
         if tag == _FLOAT:
-            self.faults.append(Fault("E0106", f"{text} is a number with a fraction, which has no exact form", path, hint=f'quote it: "{text}"'))
+            self.faults.append(
+                Fault("E0106", f"{text} is a number with a fraction, which has no exact form", path, hint=f'quote it: "{text}"')
+            )
             return text
         self.faults.append(Fault("E0105", f"the tag {tag!r} is not allowed", path, hint="write the plain value"))
         return text
@@ -346,47 +342,12 @@ def _name_mark(root: yaml.Node) -> tuple[int, int]:
     return mark.line + 1, mark.column + 1
 
 
-class Locator:
-    """The places of one file's nodes. Reads the text once, when first asked."""
+def reads_as_itself(text: str) -> bool:
+    """Whether the text, written plain, is text and not a number, a truth value or null."""
+    return text not in _WORDS and not _INTEGER.match(text) and not _FRACTION.match(text)
 
-    def __init__(self, data: bytes) -> None:
-        self._nodes = list(compose(data, []))
-        self._lines = data.decode("utf-8-sig", "replace").splitlines()
 
-    def span(self, ordinal: int, path: Path, *, on_key: bool = False) -> Span:
-        """The node at `path` of the document, or the deepest one on the way that exists."""
-        node, key = self._nodes[ordinal], None
-        for part in path:
-            found = child(node, part)
-            if found is None:
-                on_key = True
-                break
-            key, node = found
-        block = isinstance(node, yaml.CollectionNode) and not node.flow_style
-        shown = key if key is not None and (on_key or block) else node
-        return self._span(shown)
-
-    def depth(self, ordinal: int, path: Path) -> int:
-        """How many parts of `path` the document itself holds."""
-        node = self._nodes[ordinal]
-        for number, part in enumerate(path):
-            found = child(node, part)
-            if found is None:
-                return number
-            node = found[1]
-        return len(path)
-
-    def faults(self, ordinal: int) -> list[Fault]:
-        """What building the document's value complained about."""
-        builder = _Builder()
-        builder.build(self._nodes[ordinal], (), 0)
-        return builder.faults
-
-    def _span(self, node: yaml.Node) -> Span:
-        start, end = node.start_mark, node.end_mark
-        line = self._lines[start.line] if start.line < len(self._lines) else ""
-        block = isinstance(node, yaml.CollectionNode) and not node.flow_style
-        if block and isinstance(node, yaml.MappingNode) and node.value:
-            return self._span(node.value[0][0])
-        stop = end.column if end.line == start.line else len(line.rstrip())
-        return Span(start.line + 1, start.column + 1, max(1, stop - start.column))
+def rebuilt(node: yaml.Node) -> tuple[Json, list[Fault]]:
+    """The value of one composed document, and what is wrong with it."""
+    builder = _Builder()
+    return builder.build(node, (), 0), builder.faults

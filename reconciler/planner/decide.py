@@ -161,7 +161,7 @@ def _act(case: Case, verb: Verb, reason: Reason, deltas: tuple[FieldDelta, ...] 
         body=case.record.body if leaving and case.record is not None else case.body,
         seen=seen,
         blocked=blocked,
-        detail=case.seen.why if isinstance(case.seen, Absent) else "",
+        detail=case.seen.why if case.record is not None and isinstance(case.seen, Absent) else "",
     )
 
 

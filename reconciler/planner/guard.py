@@ -29,6 +29,8 @@ SPEND_RUN = "spend-run"
 SPEND_DAY = "spend-day"
 MAX_SPEND = "max-spend"
 FUNDS = "funds"
+# How the message of a guard begins that a person let pass.
+APPROVED = "approved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def _approve(result: GuardResult, limits: Limits) -> GuardResult:
     if result.ok or result.name not in limits.approved:
         return result
     # Coins that are not there cannot be approved into being.
-    return result if result.name == FUNDS else GuardResult(result.name, True, f"approved ({result.message})")
+    return result if result.name == FUNDS else GuardResult(result.name, True, f"{APPROVED} ({result.message})")
 
 
 def _empty_source(facts: Facts, limits: Limits) -> GuardResult:

@@ -56,4 +56,4 @@ def _details(changes: list[Change]) -> list[str]:
 
 def _safe(text: str) -> str:
     """Text that stays text: one line, no markup, no mention of anyone."""
-    return _SPECIAL.sub(r"\\\1", phrases.value(text, 300) if text else "")
+    return _SPECIAL.sub(r"\\\1", phrases.cut(phrases.harmless(text), 300))

@@ -55,9 +55,18 @@ def value(item: Json, widest: int = _WIDEST) -> str:
     if isinstance(item, int) and not isinstance(item, bool):
         return grouped(item)
     text = item if isinstance(item, str) and item else json.dumps(_plain(item), ensure_ascii=False)
-    if not text.isprintable():
-        # Manifests and hosts are strangers to the terminal: no escape sequence reaches it.
-        text = json.dumps(text)
+    return cut(harmless(text), widest)
+
+
+def harmless(text: str) -> str:
+    """The text with whatever does not print spelled out: manifests and hosts are strangers to the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == THIN_SPACE else c.encode("unicode_escape").decode() for c in text)
+
+
+def cut(text: str, widest: int) -> str:
+    """The text, at most so many characters long."""
     return text if len(text) <= widest else text[: widest - 1] + "…"
 
 

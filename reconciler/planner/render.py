@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator
 from reconciler.model.canonical import Json, canonical
 from reconciler.model.change import Cause, Change, Cost, FieldDelta, Reason, Verb
 from reconciler.model.codec import encode
-from reconciler.model.plan import FORMAT_VERSION, Plan
+from reconciler.model.plan import FORMAT_VERSION, GuardResult, Plan
 from reconciler.planner import phrases
 from reconciler.planner.diff import redact
-from reconciler.planner.guard import FUNDS
+from reconciler.planner.guard import APPROVED, DELETES, FUNDS, SPEND_DAY
 
 # (role, text) -> text with its colours. Roles: the verbs' values, blocked, drift, heading, dim, ok, refused.
 Style = Callable[[str, str], str]
@@ -83,8 +83,8 @@ def as_lines(plan: Plan) -> Iterator[str]:
 def as_text(plan: Plan, *, style: Style | None = None, next_step: str | None = None) -> str:
     """The plan as a person reads it, ending in a line end. `next_step` replaces the advice of the last line."""
     paint = style or _plain
-    lines = [f"Source   {plan.revision}   env {plan.environment}   {phrases.count(len(plan.changes), 'resource')}"]
-    lines += [phrases.value(note, 1000) for note in plan.notes] + [""]
+    head = f"Source   {plan.revision}   env {plan.environment}   {phrases.count(len(plan.changes), 'resource')}"
+    lines = [phrases.harmless(line) for line in (head, *plan.notes)] + [""]
     shown = [change for change in plan.changes if change.verb in MARKS and change.verb is not Verb.REPAIR]
     for change in shown:
         lines += _block(plan, change, paint)
@@ -113,7 +113,7 @@ def advice(plan: Plan) -> str:
 def why(change: Change) -> str:
     """One phrase for the reason of a change, with the place in the manifests where there is one."""
     at = change.after.at if change.after is not None else None
-    place = f"{at.file}:{at.line}" if at is not None and at.file else ""
+    place = phrases.harmless(f"{at.file}:{at.line}") if at is not None and at.file else ""
     if change.verb is Verb.REPLACE:
         fields = sorted({delta.path.removeprefix("spec.") for delta in change.deltas if delta.replaces})
         return f"{', '.join(fields)} cannot change in place: retired and made anew"
@@ -133,16 +133,17 @@ def fields(change: Change) -> list[tuple[str, str]]:
     """(name, text) of every field worth showing: what changes, or for a new resource what it is."""
     if change.verb is Verb.CREATE and change.reason is not Reason.LOST:
         return _facts(change)
-    return [(delta.path.removeprefix("spec."), _delta(delta)) for delta in change.deltas]
+    return [(phrases.harmless(delta.path.removeprefix("spec.")), _delta(delta)) for delta in change.deltas]
 
 
 def _facts(change: Change) -> list[tuple[str, str]]:
     spec = redact(change.body.get("spec") or {})
-    found = [(str(name), phrases.value(item)) for name, item in sorted(spec.items()) if item is not None]
+    found = [(phrases.harmless(name), phrases.value(item)) for name, item in sorted(spec.items()) if item is not None]
     if len(found) > _FIELDS:
         found = [*found[:_FIELDS], ("…", f"and {phrases.count(len(found) - _FIELDS, 'more field')}")]
     for fact in change.body.get("files") or ():
-        found.append(("content", f"{fact['path']}  sha256 {phrases.digest(fact['sha256'])}  {phrases.size(fact['size'])}"))
+        path, sha256 = phrases.harmless(fact["path"]), phrases.digest(fact["sha256"])
+        found.append(("content", f"{path}  sha256 {sha256}  {phrases.size(fact['size'])}"))
     return found
 
 
@@ -161,15 +162,21 @@ def _block(plan: Plan, change: Change, paint: Style) -> list[str]:
     lines = [paint("blocked" if change.blocked is not None else change.verb.value, head)]
     rows = fields(change)
     if change.detail:
-        rows.append(("because", phrases.value(change.detail, 200)))
+        rows.append(("because", _told(change.detail)))
     if change.cost != Cost():
         made = f" ({phrases.count(change.cost.transactions, 'transaction')})" if change.cost.transactions else ""
         rows.append(("cost", phrases.price(change.cost) + made))
     width = max((len(name) for name, _ in rows), default=0)
     lines += [f"      {name:<{max(width, _FIELD_WIDTH)}} {text}" for name, text in rows]
-    if change.blocked is not None:
-        lines.append(paint("blocked", f"      ! {phrases.value(change.blocked, 400)}"))
-    return lines
+    return lines + _blocked(change, paint)
+
+
+def _blocked(change: Change, paint: Style) -> list[str]:
+    return [] if change.blocked is None else [paint("blocked", f"      ! {_told(change.blocked)}")]
+
+
+def _told(text: str) -> str:
+    return phrases.cut(phrases.harmless(text), 400)
 
 
 def _section(title: str, changes: list[Change], paint: Style) -> list[str]:
@@ -177,15 +184,12 @@ def _section(title: str, changes: list[Change], paint: Style) -> list[str]:
         return []
     lines = [paint("heading", title)]
     for change in changes:
-        repaired = change.verb is Verb.REPAIR
-        outcome = (
-            f"→ repair, {phrases.price(change.cost)}" if repaired else phrases.value(change.detail or change.reason.value, 200)
-        )
+        repaired = f"→ repair, {phrases.price(change.cost)}"
+        outcome = repaired if change.verb is Verb.REPAIR else _told(change.detail or change.reason.value)
         mark = {Verb.DEFER: "?", Verb.REPAIR: "≈"}.get(change.verb, "≈" if _drifted(change) else "‖")
         lines.append(paint("drift" if _drifted(change) else "dim", f"{mark:>3} {change.ref!s:<{_NAME_WIDTH}} {outcome}"))
-        lines += [f"      {delta.path:<{_FIELD_WIDTH}} {_delta(delta)}" for delta in change.deltas]
-        if change.blocked is not None:
-            lines.append(paint("blocked", f"      ! {phrases.value(change.blocked, 400)}"))
+        lines += [f"      {name:<{_FIELD_WIDTH}} {text}" for name, text in fields(change)]
+        lines += _blocked(change, paint)
     return [*lines, ""]
 
 
@@ -196,12 +200,15 @@ def _summary(plan: Plan, paint: Style) -> list[str]:
     if plan.acting:
         lines.append(f"Cost: {arithmetic(plan.cost)}")
         moved = phrases.count(plan.cost.transactions, "transaction")
-        lines.append(f"      {moved}" + (f", {phrases.size(plan.cost.uploaded)} to upload" if plan.cost.uploaded else ""))
+        moved += f", {phrases.size(plan.cost.uploaded)} to upload" if plan.cost.uploaded else ""
+        budget = next((f"      budget {guard.message}" for guard in plan.guards if guard.name == SPEND_DAY), "")
+        lines.append(f"      {moved}{budget}")
     for funding in plan.funding:
-        made, merged = phrases.count(len(funding.outputs), "coin"), phrases.count(funding.inputs, "coin")
+        made, merged = phrases.grouped(len(funding.outputs)), phrases.count(funding.inputs, "coin")
         lines.append(f"      first {merged} split into {made} on {funding.chain}, fee {phrases.sats(funding.cost.fees)}")
     if plan.guards:
-        lines.append("Guards: " + " · ".join(_verdict(plan, paint)))
+        lines.append("Guards: " + " · ".join(_verdict(guard, paint) for guard in plan.guards))
+    lines += [paint("refused", f"      ! {guard.name}: {_told(guard.message)}") for guard in plan.refusals]
     return lines
 
 
@@ -217,9 +224,12 @@ def arithmetic(cost: Cost) -> str:
     return f"{text} = {phrases.sats(cost.satoshis)}"
 
 
-def _verdict(plan: Plan, paint: Style) -> Iterator[str]:
-    for guard in plan.guards:
-        yield f"{guard.name} {guard.message} " + (paint("ok", "ok") if guard.ok else paint("refused", "REFUSED"))
+def _verdict(guard: GuardResult, paint: Style) -> str:
+    if not guard.ok:
+        return f"{guard.name} {paint('refused', 'REFUSED')}"
+    # Of what passes, only the size of a removal and what a person let through are worth a reader's time.
+    told = f" {_told(guard.message)}" if guard.name == DELETES or guard.message.startswith(APPROVED) else ""
+    return f"{guard.name}{told} {paint('ok', 'ok')}"
 
 
 def _plain(_: str, text: str) -> str:

@@ -27,7 +27,7 @@ from reconciler.planner.resolve import Hold, Offer, chain, exported, marker, net
 
 # What a kind may raise over a body it cannot read (one of another version, one with markers in it). It costs that one
 # resource its turn, never the plan.
-_FAULTS = (ReconcilerError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+_FAULTS = (ReconcilerError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError)
 _UNSEEN = Unknown("not observed")
 
 

@@ -264,6 +264,6 @@ def renew_answer(done: Renewal) -> dict[str, Json]:
 
 
 def error_answer(code: str, description: str = "") -> tuple[int, dict[str, Json]]:
-    """HTTP status and body of a refusal."""
-    status, meaning, _ = ERRORS[code]
+    """HTTP status and body of a refusal; a code that is none of the interface's is answered as a bad request."""
+    status, meaning, _ = ERRORS.get(code, (400, "the request is malformed", False))
     return status, {"status": "error", "code": code, "description": description or meaning}

@@ -17,6 +17,11 @@ import jsonschema
 import pytest
 import yaml
 
+from reconciler.adapters.files import DirectorySource
+from reconciler.kinds import controllers
+from reconciler.manifest import overlay
+from reconciler.manifest.load import Loader
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *(ROOT / "examples").rglob("*.md"), *(ROOT / "changes").glob("*.md"), *ROOT.glob("*.md")])
@@ -209,6 +214,16 @@ def test_an_example_is_a_repository_of_its_own(example: Path) -> None:
             assert ref not in seen
             seen.add(ref)
     assert {"Identity", "Network"} <= {kind for kind, _ in seen}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=name)
+def test_an_example_loads_without_a_word_in_every_environment(example: Path) -> None:
+    source = DirectorySource(example)
+    revision = source.current()
+    for environment in ("", *overlay.environments(revision.texts)):
+        loaded = Loader(controllers()).load(revision.texts, source.facts, revision.id, environment)
+        assert loaded.diagnostics == ()
+        assert loaded.desired is not None and len(loaded.desired.resources) == loaded.documents >= 2
 
 
 def test_patches_name_something_in_the_base() -> None:

@@ -203,7 +203,7 @@ def _dataset(connection: Connection, record: Record, now: datetime) -> None:
     for copy in rows:
         _copy(connection, copy, now)
     hosts = {copy["overlay_node_id"] for copy in rows}
-    states = {host: state for host, state in connection.execute(_COPIES_OF, {"content": content})}
+    states = {row.overlay_node_id: row.distribution_status for row in connection.execute(_COPIES_OF, {"content": content})}
     for host in states.keys() - hosts:
         connection.execute(_DROP_COPY, {"content": content, "host": host})
     nodes = sorted(host for host in hosts if states[host] == "available")

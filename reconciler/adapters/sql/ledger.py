@@ -8,6 +8,7 @@ the database, so this holds whichever process wrote.
 
 from __future__ import annotations
 
+import gc
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
@@ -35,10 +36,9 @@ _REF = "ref/"
 
 @dataclass(frozen=True, slots=True)
 class _Records:
-    """The decoded records as of one value of the counter `records`, by the text of their ref."""
+    """The decoded records as of one value of the counter `records`, in the order of their refs."""
 
     version: int = -1
-    decoded: Mapping[str, Record] = field(default_factory=dict)
     by_ref: Mapping[ResourceRef, Record] = field(default_factory=dict)
 
 
@@ -67,10 +67,10 @@ class SqlLedger:
         """A consistent snapshot; the lock only keeps two threads from decoding the same rows."""
         with self._lock, self._database.read() as sql:
             counters = {row.name: row.value for row in sql.execute(select(COUNTERS))}
-            if counters["records"] != self._records.version:
-                self._records = _fresh_records(sql, self._records, counters["records"])
-            if counters["runs"] != self._runs.version:
-                self._runs = _fresh_runs(sql, counters["runs"])
+            if (counters["records"], counters["runs"]) != (self._records.version, self._runs.version):
+                with _collector_at_rest():
+                    self._records = _fresh_records(sql, self._records, counters["records"])
+                    self._runs = _fresh_runs(sql, self._runs, counters["runs"])
             return RecordedState(
                 lineage=self._lineage,
                 serial=counters["serial"],
@@ -92,18 +92,33 @@ class SqlLedger:
         self._database.close()
 
 
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """No garbage collection inside: none of this is garbage, and walking the growing heap takes longer than reading it."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def _fresh_records(sql: Connection, old: _Records, version: int) -> _Records:
-    newer = select(RECORDS.c.ref, RECORDS.c.document).where(RECORDS.c.version > old.version)
-    decoded = {**old.decoded, **{ref: rows.record(document) for ref, document in sql.execute(newer)}}
+    if version == old.version:
+        return old
+    newer = sql.scalars(select(RECORDS.c.document).where(RECORDS.c.version > old.version)).all()
+    found = {**old.by_ref, **{record.ref: record for record in rows.records(newer)}}
     # Every stored row is now among the decoded ones, so equal counts are equal sets.
-    if sql.scalar(select(func.count()).select_from(RECORDS)) != len(decoded):
+    if sql.scalar(select(func.count()).select_from(RECORDS)) != len(found):
         left = set(sql.scalars(select(RECORDS.c.ref)))
-        decoded = {ref: record for ref, record in decoded.items() if ref in left}
-    ordered = {ref: decoded[ref] for ref in sorted(decoded)}
-    return _Records(version, ordered, {record.ref: record for record in ordered.values()})
+        found = {ref: record for ref, record in found.items() if str(ref) in left}
+    return _Records(version, dict(sorted(found.items(), key=lambda item: (item[0].kind, item[0].name))))
 
 
-def _fresh_runs(sql: Connection, version: int) -> _Runs:
+def _fresh_runs(sql: Connection, old: _Runs, version: int) -> _Runs:
+    if version == old.version:
+        return old
     attempts: dict[ResourceRef, int] = {}
     frozen: set[ResourceRef] = set()
     counted = select(RUNS.c.key, RUNS.c.state, func.count()).group_by(RUNS.c.key, RUNS.c.state)

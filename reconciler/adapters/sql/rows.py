@@ -7,7 +7,7 @@ writes them, and a property test holds that it would read the same value.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,8 @@ from reconciler.ports import Coin, StoredTx
 
 # Looking a member up is several times faster than calling the enumeration.
 _TRUTH = {truth.value: truth for truth in Truth}
+# Documents parsed at a time: enough to share names, small enough to stay in the processor's cache.
+_BATCH = 500
 
 
 def text(value: Any) -> str:
@@ -38,7 +40,16 @@ def value(stored: str) -> Json:
 
 def record(stored: str) -> Record:
     """A record from its document."""
-    found = json.loads(stored)
+    return _record(json.loads(stored))
+
+
+def records(stored: Sequence[str]) -> Iterator[Record]:
+    """Records from many documents, parsed as one text per batch: the parser then shares the field names among them."""
+    for start in range(0, len(stored), _BATCH):
+        yield from map(_record, json.loads(f"[{','.join(stored[start : start + _BATCH])}]"))
+
+
+def _record(found: Mapping[str, Json]) -> Record:
     at = found["at"]
     return Record(
         ref=_ref(found["ref"]),
@@ -61,18 +72,14 @@ def _ref(stored: str) -> ResourceRef:
 
 
 def _status(stored: Mapping[str, Json]) -> Status:
-    conditions = tuple(
-        Condition(
-            c["type"],
-            _TRUTH[c["status"]],
-            c["reason"],
-            c["message"],
-            c["observed_generation"],
-            datetime.fromisoformat(c["since"]),
-        )
-        for c in stored["conditions"]
-    )
+    conditions = tuple(map(_condition, stored["conditions"]))
     return Status(stored["observed_generation"], conditions, stored["fees"], stored["payments"], stored["facts"])
+
+
+def _condition(stored: Mapping[str, Json]) -> Condition:
+    since = datetime.fromisoformat(stored["since"])
+    truth = _TRUTH[stored["status"]]
+    return Condition(stored["type"], truth, stored["reason"], stored["message"], stored["observed_generation"], since)
 
 
 def run(row: Row[Any]) -> Run:

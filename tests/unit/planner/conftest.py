@@ -159,9 +159,7 @@ class World:
             self.observed.pop(change.ref, None)
 
     def _settle(self, change: Change) -> None:
-        exports = {
-            str(ref): self.kinds[ref.kind].exports(record.body, record.outputs) for ref, record in self.records.items()
-        }
+        exports = {str(ref): self.kinds[ref.kind].exports(record.body, record.outputs) for ref, record in self.records.items()}
         body = settle(change.body, exports)
         outputs: dict[str, Any] = {"hosts": ["one", "two"], "publicKey": "02" * 33}
         kept = change.verb is Verb.REPAIR and change.before is not None

@@ -54,9 +54,7 @@ def test_lists_of_named_things_are_told_by_name() -> None:
 def test_files_are_told_by_path_and_a_new_order_is_a_difference() -> None:
     one, two = {"path": "a.csv", "size": 1}, {"path": "b.csv", "size": 2}
     assert compare({"files": [one]}, {"files": [{**one, "size": 9}]}) == (FieldDelta("files.a.csv.size", 1, 9),)
-    assert compare({"files": [one, two]}, {"files": [two, one]}) == (
-        FieldDelta("files", ["a.csv", "b.csv"], ["b.csv", "a.csv"]),
-    )
+    assert compare({"files": [one, two]}, {"files": [two, one]}) == (FieldDelta("files", ["a.csv", "b.csv"], ["b.csv", "a.csv"]),)
 
 
 def test_other_lists_are_told_by_index_or_whole() -> None:

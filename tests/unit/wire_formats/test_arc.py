@@ -16,10 +16,11 @@ STATE = TxState(TX.txid, "MINED", 900, "ab" * 32, b"\x01\x02", "", ("cd" * 32,),
 
 @pytest.mark.row("P-PAY-21")
 def test_progress_is_ordered_and_unknown_words_come_first() -> None:
-    order = (
-        "UNKNOWN QUEUED RECEIVED STORED ANNOUNCED_TO_NETWORK REQUESTED_BY_NETWORK SENT_TO_NETWORK ACCEPTED_BY_NETWORK "
-        "SEEN_IN_ORPHAN_MEMPOOL SEEN_ON_NETWORK DOUBLE_SPEND_ATTEMPTED REJECTED MINED_IN_STALE_BLOCK MINED IMMUTABLE"
-    ).split()
+    order = [
+        *("UNKNOWN", "QUEUED", "RECEIVED", "STORED", "ANNOUNCED_TO_NETWORK", "REQUESTED_BY_NETWORK", "SENT_TO_NETWORK"),
+        *("ACCEPTED_BY_NETWORK", "SEEN_IN_ORPHAN_MEMPOOL", "SEEN_ON_NETWORK", "DOUBLE_SPEND_ATTEMPTED", "REJECTED"),
+        *("MINED_IN_STALE_BLOCK", "MINED", "IMMUTABLE"),
+    ]
     ranks = [arc.rank(status) for status in order]
     assert ranks == sorted(set(ranks))
     assert arc.rank("SOMETHING_NEW") == arc.rank("UNKNOWN") == 0

@@ -183,7 +183,7 @@ def test_a_publication_that_is_not_mined_yet_is_reported_as_such() -> None:
     child = replace(draft, inputs=(TxIn(funding.tx.txid, 0, unlock_p2pkh(signature, IDENTITY)),))
     parts = {funding.tx.txid: (funding.tx.raw, funding.proof), child.txid: (child.raw, b"")}
     beef = write_beef(child.txid, parts.get)
-    with pytest.raises(LocalProtocolError, match="mined: .* not proven to be in a block"):
+    with pytest.raises(LocalProtocolError, match=r"mined: .* not proven to be in a block"):
         bundle.build(said.subject, envelope, Outpoint(child.txid, 0), beef, [funding.header])
 
 

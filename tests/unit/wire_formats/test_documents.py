@@ -51,7 +51,7 @@ def test_a_malformed_signature_is_refused() -> None:
     ):
         with pytest.raises(RemoteProtocolError):
             message.verify_message(wrong, TEXT)
-    with pytest.raises(LocalProtocolError, match="32 bytes|31 bytes"):
+    with pytest.raises(LocalProtocolError, match="31 bytes"):
         message.sign_message(SECRET, TEXT, bytes(31))
 
 

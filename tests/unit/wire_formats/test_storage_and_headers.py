@@ -53,6 +53,12 @@ def test_a_bad_offer_carries_the_code_to_answer_with(offer: dict[str, Any], code
     assert storage.parse_quote(status, body(refusal)) == StorageError(400, code, refusal["description"])
 
 
+def test_a_request_that_is_no_object_is_a_bad_request() -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        storage.parse_offer(b"[]")
+    assert storage.error_answer(caught.value.code)[0] == 400
+
+
 def test_a_host_may_set_tighter_limits() -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         storage.parse_offer(body(storage.offer(1, 10)), storage.Limits(min_retention=15))

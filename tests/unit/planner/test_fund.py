@@ -1,0 +1,65 @@
+"""A coin for every paying transaction."""
+
+from reconciler.model.change import Cost, FeeRate
+from reconciler.model.record import Purse
+from reconciler.planner.fund import fund, split, uncovered
+
+RATE = FeeRate(100)
+
+
+def fee_of(inputs: int, outputs: int, rate: FeeRate) -> int:
+    return rate.fee(10 + 148 * inputs + 34 * (outputs + 1))
+
+
+def test_a_purse_with_a_coin_for_each_need_is_left_as_it_is() -> None:
+    assert fund({"main": [50, 60]}, {"main": Purse((60, 50))}, {"main": RATE}, fee_of) == ((), ())
+
+
+def test_needs_are_met_by_as_many_coins_as_are_large_enough() -> None:
+    assert uncovered((60, 50, 10), (55, 9, 5)) == (60, 10)
+    assert uncovered((60,), ()) == (60,)
+    assert uncovered((), (60,)) == ()
+
+
+def test_one_large_coin_is_split_for_what_is_missing_and_no_more() -> None:
+    (made,), short = fund({"main": [500, 400, 300]}, {"main": Purse((10_000, 350))}, {"main": RATE}, fee_of)
+    assert short == ()
+    assert (made.chain, made.inputs, made.outputs) == ("main", 1, (500, 400))
+    assert made.cost == Cost(transactions=1, fees=fee_of(1, 2, RATE))
+
+
+def test_as_few_coins_as_possible_are_merged() -> None:
+    coins = (300, 300, 300, 300)
+    fee = fee_of(2, 1, RATE)
+    assert split((600 - fee - 1,), coins, RATE, fee_of) == (2, (600 - fee - 1,), fee)
+    inputs, _, _ = split((600 - fee,), coins, RATE, fee_of) or (0, (), 0)
+    assert inputs == 3
+
+
+def test_a_need_below_one_satoshi_still_takes_a_coin() -> None:
+    assert fund({"main": [-900]}, {"main": Purse((1,))}, {"main": RATE}, fee_of) == ((), ())
+    _, (short,) = fund({"main": [-900]}, {"main": Purse(())}, {"main": RATE}, fee_of)
+    assert short.missing == 1
+
+
+def test_a_purse_that_cannot_pay_says_what_one_coin_would_mend() -> None:
+    needs, coins = (500, 400), (300, 200)
+    made, (short,) = fund({"main": list(needs)}, {"main": Purse(coins)}, {"main": RATE}, fee_of)
+    assert made == ()
+    assert (short.chain, short.needs, short.available) == ("main", 2, 500)
+    enough = sorted((*coins, short.missing), reverse=True)
+    assert split(needs, enough, RATE, fee_of) is not None
+    less = sorted((*coins, short.missing - 1), reverse=True)
+    assert uncovered(needs, less) and split(needs, less, RATE, fee_of) is None
+
+
+def test_coins_worth_less_than_their_bytes_are_no_money() -> None:
+    made, (short,) = fund({"main": [1000]}, {"main": Purse((2,) * 5000)}, {"main": RATE}, fee_of)
+    assert made == () and short.available == 10_000 and short.missing == 1000
+
+
+def test_each_chain_pays_for_itself() -> None:
+    purses = {"main": Purse((5000,)), "test": Purse((9000,))}
+    made, short = fund({"main": [100, 100], "test": [100], "other": [7]}, purses, {"main": RATE, "other": RATE}, fee_of)
+    assert [funding.chain for funding in made] == ["main"]
+    assert [lack.chain for lack in short] == ["other"]
