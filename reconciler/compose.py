@@ -24,6 +24,8 @@ from reconciler.settings import Settings
 if TYPE_CHECKING:
     import httpx
 
+    from reconciler.adapters.keystore import KeyStore
+    from reconciler.adapters.wallet import LocalWallet
     from reconciler.engine.run import Runner
     from reconciler.engine.survey import Surveyor
     from reconciler.telemetry import Metrics
@@ -129,3 +131,12 @@ async def serve(space: Workspace, stop: asyncio.Event, metrics: Metrics, ready: 
 def now() -> datetime:
     """The system's time, for commands that need no workspace."""
     return SystemClock().now()
+
+
+def keyring(settings: Settings) -> tuple[KeyStore, LocalWallet]:
+    """Where keys live, and the wallet that uses them: for verbs that make, back up, archive or restore a key."""
+    from reconciler.adapters.keystore import KeyStore
+    from reconciler.adapters.wallet import LocalWallet
+
+    store = KeyStore(settings.keys, SystemEntropy(), settings.root)
+    return store, LocalWallet(store, settings.wallet_key)

@@ -8,12 +8,12 @@ on a final no.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from reconciler.model.canonical import Json
 from reconciler.model.change import FeeRate
@@ -22,6 +22,8 @@ from reconciler.model.intent import Intent, IntentState, Run, RunState
 from reconciler.model.record import Record, RecordedState
 from reconciler.model.ref import Outpoint, ResourceRef
 from reconciler.model.resource import FileFact
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -351,6 +353,12 @@ class Storage(Protocol):
     async def release(self, host: Endpoint, sha256: str) -> None: ...
 
 
+class Together(Protocol):
+    """Runs several reads at once, a bounded number at a time; results in order."""
+
+    async def __call__(self, reads: Sequence[Awaitable[T]]) -> list[T]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Reads:
     """The read half of the doors: all that `observe` is given, so it cannot write.
@@ -364,6 +372,7 @@ class Reads:
     storage: Storage
     wallet: Wallet
     ledger: Ledger
+    together: Together
     networks: Mapping[str, Json] = field(default_factory=dict)
 
 

@@ -85,7 +85,9 @@ class BlobDirectory:
 
     def _write_to(self, place: Path, blocks: Iterable[bytes], sha256: str) -> None:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place.parent.mkdir(mode=0o700, exist_ok=True)
+        if not place.parent.is_dir():
+            place.parent.mkdir(mode=0o700, exist_ok=True)
+            sync_directory(self.root)
         handle, name = tempfile.mkstemp(prefix=".new-", dir=place.parent)
         try:
             total = hashlib.sha256()
@@ -104,4 +106,3 @@ class BlobDirectory:
             Path(name).unlink(missing_ok=True)
             raise
         sync_directory(place.parent)
-        sync_directory(self.root)

@@ -24,8 +24,10 @@ from reconciler.model.resource import FileFact
 from reconciler.ports import Revision
 
 PATTERNS = ("*.yaml", "*.yml")
-# Editors write in bursts (truncate, write, rename); one hint for the burst is enough.
+# Editors write in bursts (truncate, write, rename): a hint follows once it has been quiet this long,
 DEBOUNCE_MS = 200
+# or after this long at the latest, so that a file written all the time does not hide changes to the others.
+PATIENCE_MS = 2000
 # File systems stamp times in ticks of up to 10 ms; a younger stamp may hide a second write.
 RACY_NS = 20_000_000
 # A manifest is text that people read. The loader has its own, finer limits; this one protects memory.
@@ -74,6 +76,12 @@ _Print = tuple[int, int, int, int]
 
 def _print(state: os.stat_result) -> _Print:
     return (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+
+
+def _hidden(root: Path, path: str) -> bool:
+    """Whether it lies in a dot-directory. Not `..data`: that is how a mounted ConfigMap swaps its content."""
+    below = Path(path).relative_to(root).parts
+    return any(part.startswith(".") and not part.startswith("..") for part in below[:-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +135,11 @@ class DirectorySource:
 
     async def revisions(self) -> AsyncIterator[None]:
         """A hint per burst of changes below the root; dot-directories such as .git stay silent."""
+        root = self._real_root()
         async for _ in watchfiles.awatch(
-            self.root, watch_filter=lambda _, path: not self._hidden(path), debounce=DEBOUNCE_MS, recursive=True
+            root, watch_filter=lambda _, path: not _hidden(root, path), step=DEBOUNCE_MS, debounce=PATIENCE_MS
         ):
             yield None
-
-    def _hidden(self, path: str) -> bool:
-        """Dot-directories, but not `..data`: that is how a mounted ConfigMap swaps its content."""
-        parts = Path(path).relative_to(self.root.absolute()).parts if Path(path).is_relative_to(self.root.absolute()) else ()
-        return any(part.startswith(".") and not part.startswith("..") for part in parts[:-1])
 
     def _real_root(self) -> Path:
         try:

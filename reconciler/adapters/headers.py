@@ -2,7 +2,7 @@
 
 Which of them a URL is, is found out by asking once, and remembered. `Endpoint.kind` may say it beforehand ("bhs",
 "whatsonchain", "chaintracks", "chaintracks2", "file"), or name the chain ("main", "test", "devnet") whose paths
-WhatsOnChain serves. A file (file:// URL) holds 80-byte headers end to end from height 0.
+WhatsOnChain serves. A file (file:// URL, or a path) holds 80-byte headers end to end from height 0.
 
 Headers are rebuilt from what the source says and hashed; that they lie on the longest chain is its word.
 """
@@ -168,7 +168,7 @@ def _header(found: BlockHeader) -> Header:
 
 
 def _is_file(source: Endpoint) -> bool:
-    return source.kind == "file" or source.url.startswith("file:")
+    return source.kind == "file" or source.url.startswith("file:") or "://" not in source.url
 
 
 def _path(source: Endpoint) -> Path:

@@ -82,9 +82,9 @@ def _place(host: Endpoint, sha256: str) -> Path:
     if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
         raise Refused("bad-digest", f"cannot use {sha256[:80]!r} as a digest", hint="write SHA-256 in lower-case hex")
     parts = urlsplit(host.url)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise Refused("bad-url", f"cannot use {host.url} as a directory", hint="write file:///path")
-    directory = Path(unquote(parts.path))
+    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise Refused("bad-url", f"cannot use {host.url} as a directory", hint="write file:///path, or an absolute path")
+    directory = Path(unquote(parts.path) if parts.scheme else host.url)
     if not directory.is_dir():
         raise Unavailable("shelf", f"cannot use {host.name}: {directory} is not a directory", hint="mount or create it")
     return directory / sha256

@@ -9,8 +9,8 @@ from reconciler.model.errors import (
     Locked,
     ReconcilerError,
     Refused,
-    Uncertain,
     Unavailable,
+    Uncertain,
 )
 
 OK = 0

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -80,21 +79,18 @@ def bind() -> typer.Typer:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
-    import click
-
     words = [_TERRAFORM.get(word, word) for word in arguments]
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        result = bind()(words, standalone_mode=False)
+        result = bind()(words, standalone_mode=False, prog_name="reconciler")
         return result if isinstance(result, int) else exits.OK
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.exceptions.Abort:
+    except typer.Abort:
         output.say("aborted; nothing was done")
         return exits.INTERRUPTED
-    except click.UsageError as error:
-        error.show(sys.stderr)
-        return exits.USAGE
+    except typer.TyperException as error:
+        return _usage(error)
     except KeyboardInterrupt:
         output.say("interrupted; the journal is consistent, run the same command to continue")
         return exits.INTERRUPTED
@@ -103,6 +99,16 @@ def run(arguments: Sequence[str]) -> int:
         return exits.code_of(error)
     except Exception as error:
         return _unplanned(error)
+
+
+def _usage(error: typer.TyperException) -> int:
+    """A command line that could not be read: what is wrong with it, and how that command is used."""
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        output.say(context.get_usage())
+    text = error.format_message()
+    output.fail(text[:1].lower() + text[1:], f"see: {context.command_path if context is not None else 'reconciler'} --help")
+    return exits.USAGE
 
 
 def _unplanned(error: Exception) -> int:

@@ -138,7 +138,12 @@ def reorg(state_dir: Path, depth: int, drop: Sequence[str] = ()) -> int:
 
 def faucet(state_dir: Path, script: bytes, satoshis: int) -> tuple[Outpoint, bytes]:
     """A mined coin on that locking script, and the BEEF that proves it."""
-    coin = _post(_chain(state_dir) + "/devnet/faucet", {"lockingScript": script.hex(), "satoshis": satoshis})
+    return faucet_at(_chain(state_dir), script, satoshis)
+
+
+def faucet_at(broadcaster: str, script: bytes, satoshis: int) -> tuple[Outpoint, bytes]:
+    """The same, asked of a broadcaster's URL: all that a Network manifest knows of a devnet."""
+    coin = _post(broadcaster + "/devnet/faucet", {"lockingScript": script.hex(), "satoshis": satoshis})
     return Outpoint(coin["txid"], coin["vout"]), bytes.fromhex(coin["beef"])
 
 
@@ -230,7 +235,11 @@ def _get(url: str) -> Mapping[str, Json]:
 
 
 def _post(url: str, body: Mapping[str, Json]) -> Mapping[str, Json]:
-    return dict(_request("POST", url, body).json())
+    try:
+        return dict(_request("POST", url, body).json())
+    except httpx.TransportError as error:
+        hint = "start one with devnet up, or bring the host back with devnet restore"
+        raise Unavailable("devnet-silent", f"cannot reach {url.partition('/devnet/')[0]}: {error}", hint=hint) from error
 
 
 def _request(method: str, url: str, body: Mapping[str, Json] | None = None) -> httpx.Response:

@@ -99,7 +99,7 @@ class StorageHost:
         return max(10, size * minutes * self.price // (10**9 * 30 * 24 * 60))
 
     def find(self, sha256_hex: str, uploader: str) -> Stored | None:
-        """The uploader's object of that content with the latest expiry, the newest of equals, if it is unexpired and the bytes are here."""
+        """The uploader's unexpired object of that content whose bytes are here: the latest expiry, and the newest of equals."""
         held = [item for item in self.mine(uploader) if item.sha256 == sha256_hex and self.vault.size(item.id) is not None]
         return max(reversed(held), key=lambda item: item.expires, default=None)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from urllib.parse import parse_qs, quote, urlencode
 
 from starlette.applications import Starlette
@@ -91,7 +91,7 @@ class StorageApp:
         if not hmac.compare_digest(seal.encode(), self._seal(text).encode()):
             return _problem(401, "the upload URL was not issued by this host")
         facts = {name: values[0] for name, values in parse_qs(text).items()}
-        if facts["expiry"] < host.chain.clock.now().isoformat():
+        if datetime.fromisoformat(facts["expiry"]) < host.chain.clock.now():
             return _problem(400, "Upload URL expired")
         object_id, size = facts["objectID"], int(facts["fileSize"])
         if object_id in host.state.objects:

@@ -17,12 +17,14 @@ from reconciler.engine.perform import perform
 from reconciler.engine.progress import Progress, Watcher, unwatched
 from reconciler.model.canonical import Json
 from reconciler.model.codec import encode
-from reconciler.model.effect import Effect, Sign, Store, TokenOutput
-from reconciler.model.errors import Refused, Unavailable, Uncertain
+from reconciler.model.effect import Attest, Effect, Generate, Sign, Store, TokenOutput
+from reconciler.model.errors import GuardRefused, LocalProtocolError, Refused, Unavailable, Uncertain
 from reconciler.model.intent import Done, Intent, IntentState, Outcome, Retry, Stalled
 from reconciler.ports import Coin, Ports
 
 Result = Mapping[str, Json]
+# Effects that touch only our own keys.
+LOCAL = (Generate, Attest, Sign)
 
 
 async def drive(
@@ -68,6 +70,9 @@ async def _step(journal: Journal, seq: int, effect: Effect, ports: Ports, budget
             budget.charge(moved(result))
             journal.settle(seq, effect, result)
     except Refused as error:
+        if isinstance(effect, LOCAL) and not isinstance(error, (LocalProtocolError, GuardRefused)):
+            # A key that cannot be read now is no answer of the world's: mend it, and the run goes on.
+            raise Unavailable(error.code, error.message, hint=error.hint) from error
         journal.refuse(seq, effect, error)
         raise
     watch(Progress("effect.done", key, effect=name, detail=result))

@@ -28,6 +28,7 @@ def finish(ports: Ports, run: Run, change: Change, outcome: Outcome, lease: Leas
                 _done(tx, run, change, outputs, revision, now)
             case Stalled(error):
                 tx.book(run.id, change.ref, now, *spent(tx, run.id))
+                release(tx, run.id)
                 tx.close_run(run.id, RunState.STALLED, error.message)
                 _state(tx, change, [("Stalled", Truth.TRUE, error.code, error.message)], now)
                 tx.note(change.ref, now, "run.stalled", {"run": run.id, "verb": change.verb.value, "error": error.message})
@@ -62,6 +63,20 @@ def spent(tx: LedgerTransaction, run_id: str) -> tuple[int, int, int]:
         elif intent.effect == "Store" and intent.state is IntentState.DONE:
             paid += sum(item["paid"] for item in intent.result.values())
     return fees, paid, locked
+
+
+def release(tx: LedgerTransaction, run_id: str) -> None:
+    """Give back the coins of a run that ended before its transaction was ever sent.
+
+    Once a broadcast was begun they stay with the key, so that a replacement spends the same inputs.
+    """
+    if any(intent.effect == "Broadcast" for intent in tx.intents(run_id)):
+        return
+    for stored in tx.transactions(state="signed"):
+        if stored.run == run_id:
+            tx.put_transaction(replace(stored, state="rejected"))
+    tx.unspend(run_id)
+    tx.free(run_id)
 
 
 def _record(change: Change, outputs: Mapping[str, Json], revision: str, now: datetime, fees: int, paid: int) -> Record:

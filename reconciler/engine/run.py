@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from reconciler import __version__
 from reconciler.controller import Controller, Steps, ask
 from reconciler.engine.drive import drive
-from reconciler.engine.finish import finish
+from reconciler.engine.finish import finish, release
 from reconciler.engine.journal import Budget, Journal
 from reconciler.engine.progress import Progress, Watcher
 from reconciler.model.canonical import Json
@@ -112,6 +112,7 @@ class Runner:
         change: Change = decode(Change, run.subject["change"])
         self.watch(Progress("run.started", run.key, change.verb.value))
         controller = self.kinds[change.ref.kind]
+        self._teach(change)
         for file in change.body.get("files") or () if change.verb is not Verb.DELETE else ():
             self._stage(file)
         steps: Steps[Mapping[str, Json] | None]
@@ -136,6 +137,7 @@ class Runner:
                 tx.book(run.id, None, self.ports.clock.now(), funding.cost.fees, 0, 0)
                 tx.close_run(run.id, RunState.DONE)
             elif isinstance(outcome, Stalled):
+                release(tx, run.id)
                 tx.close_run(run.id, RunState.STALLED, outcome.error.message)
         self._tell(run, "split", outcome)
         return outcome
@@ -144,6 +146,20 @@ class Runner:
         name = {"Done": "run.done", "Stalled": "run.stalled"}.get(type(outcome).__name__, "run.retry")
         error = getattr(outcome, "error", None)
         self.watch(Progress(name, run.key, verb, detail={"error": error.message, "hint": error.hint} if error else {}))
+
+    def _teach(self, change: Change) -> None:
+        """Tell the wallet where the keys are that this change signs with: a resumed run begins without manifests."""
+        specs: dict[str, Mapping[str, Json]] = {}
+        with self.ports.ledger.begin() as tx:
+            for body in (change.before.body if change.before else {}, change.body):
+                if change.ref.kind == "Identity" and body:
+                    specs[change.ref.name] = body["spec"]
+                for name in body.get("using") or ():
+                    ref = ResourceRef.parse(name)
+                    record = tx.record(ref) if ref.kind == "Identity" else None
+                    if record is not None:
+                        specs[ref.name] = record.body["spec"]
+        self.ports.wallet.know({name: spec["key"] for name, spec in specs.items()})
 
     def _stage(self, file: Mapping[str, Json]) -> None:
         """Keep our own copy of a content file, so that the run can finish even if the file is edited meanwhile."""

@@ -6,7 +6,6 @@ and its hash is anchored by a descriptor token on `tm_producer` (specs/tm_produc
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 
@@ -131,7 +130,7 @@ async def observe_replicas(replicas: Mapping[str, Json], net: Net, reads: Reads)
     """{host: {sha256: {"state": ok | missing | corrupt | unreachable, "ms", "expires"}}} read back from each host."""
     by_name = {host.name: host for host in net.storage}
     wanted = [(name, sha256) for name in sorted(replicas) for sha256 in sorted(replicas[name])]
-    states = await asyncio.gather(*(_replica(reads, by_name.get(name), sha256) for name, sha256 in wanted))
+    states = await reads.together([_replica(reads, by_name.get(name), sha256) for name, sha256 in wanted])
     view: dict[str, Json] = {}
     for (name, sha256), state in zip(wanted, states, strict=True):
         view.setdefault(name, {})[sha256] = state

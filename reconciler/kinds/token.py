@@ -7,7 +7,6 @@ that there is never a gap and never a second identical advertisement (overlay ho
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -119,7 +118,7 @@ async def observe_tokens(tokens: Sequence[Token], queries: Mapping[str, Json], n
     that some host denies is looked up on the chain: spent means Absent, with the survivors in the attributes.
     """
     pairs = [(host, service) for host in net.overlays for service in sorted(queries)]
-    held_by = await asyncio.gather(*(_held(reads, host, service, queries[service]) for host, service in pairs))
+    held_by = await reads.together([_held(reads, host, service, queries[service]) for host, service in pairs])
     answers = {(host.name, service): held for (host, service), held in zip(pairs, held_by, strict=True)}
     view: dict[str, Json] = {}
     spent: dict[str, str] = {}
@@ -189,7 +188,7 @@ async def unrecorded(want: Resource, public_key: str, reads: Reads) -> Observati
         return Absent("it names no network, so it cannot be on one")
     query = {"identityKey": public_key, "subject": str(want.ref)}
     hosts = read_net(name, reads.networks[name]).overlays
-    held = await asyncio.gather(*(_held(reads, host, descriptor.SERVICE, query) for host in hosts))
+    held = await reads.together([_held(reads, host, descriptor.SERVICE, query) for host in hosts])
     if all(answer is None for answer in held):
         return Unknown(f"no overlay host of Network/{name} answered whether {want.ref} exists already")
     found = sorted({outpoint for answer in held if answer for outpoint in answer})

@@ -14,7 +14,7 @@ import yaml
 from reconciler.manifest.emit import flow, scalar
 from reconciler.manifest.judge import name_of
 from reconciler.manifest.marks import Text, is_block
-from reconciler.manifest.yaml import parse
+from reconciler.manifest.yaml import parse, rebuilt
 from reconciler.model.canonical import Json
 from reconciler.model.errors import Refused
 from reconciler.model.ref import ResourceRef
@@ -147,7 +147,7 @@ class _Edit:
         return self._splice(end, end, f"{self._source.newline}{' ' * node.start_mark.column}- {flow(value)}")
 
     def _remove(self, key: yaml.Node | None, node: yaml.SequenceNode, value: Json) -> str:
-        items = [parse_value(self._text[item.start_mark.index : self._source.end(item)]) for item in node.value]
+        items = [rebuilt(item)[0] for item in node.value]
         kept = [item for item in items if item != value]
         gone = [number for number, item in enumerate(items) if item == value]
         if not kept or len(gone) != 1:

@@ -24,10 +24,18 @@ from reconciler.planner import phrases
 from reconciler.planner.diff import redact
 from reconciler.planner.guard import APPROVED, DELETES, FUNDS, SPEND_DAY
 
-# (role, text) -> text with its colours. Roles: the verbs' values, blocked, drift, heading, dim, ok, refused.
+# (role, text) -> text with its colours. Roles: add, change, replace, remove, repair, bold, dim, good, bad.
 Style = Callable[[str, str], str]
 
 MARKS = {Verb.CREATE: "+", Verb.UPDATE: "~", Verb.REPLACE: "-/+", Verb.DELETE: "-", Verb.FORGET: "x", Verb.REPAIR: "≈"}
+_ROLES = {
+    Verb.CREATE: "add",
+    Verb.UPDATE: "change",
+    Verb.REPLACE: "replace",
+    Verb.DELETE: "remove",
+    Verb.FORGET: "remove",
+    Verb.REPAIR: "repair",
+}
 # Name of a total, and how a person says it.
 TOTALS = {
     "add": "to add",
@@ -92,7 +100,7 @@ def as_text(plan: Plan, *, style: Style | None = None, next_step: str | None = N
         lines.append("")
     lines += _section("Drift", [c for c in plan.changes if _drifted(c)], paint)
     lines += _section("Not decided", [c for c in plan.changes if c.verb is Verb.DEFER or c.reason is Reason.SUSPENDED], paint)
-    lines += [*_summary(plan, paint), paint("heading", next_step) if next_step is not None else advice(plan)]
+    lines += [*_summary(plan, paint), paint("bold", next_step) if next_step is not None else advice(plan)]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -159,7 +167,7 @@ def _drifted(change: Change) -> bool:
 def _block(plan: Plan, change: Change, paint: Style) -> list[str]:
     """One resource: a head line, its fields, what blocks it, its price."""
     head = f"{MARKS[change.verb]:>3} {change.ref!s:<{_NAME_WIDTH}} {why(change)}".rstrip()
-    lines = [paint("blocked" if change.blocked is not None else change.verb.value, head)]
+    lines = [paint("bad" if change.blocked is not None else _ROLES[change.verb], head)]
     rows = fields(change)
     if change.detail:
         rows.append(("because", _told(change.detail)))
@@ -172,7 +180,7 @@ def _block(plan: Plan, change: Change, paint: Style) -> list[str]:
 
 
 def _blocked(change: Change, paint: Style) -> list[str]:
-    return [] if change.blocked is None else [paint("blocked", f"      ! {_told(change.blocked)}")]
+    return [] if change.blocked is None else [paint("bad", f"      ! {_told(change.blocked)}")]
 
 
 def _told(text: str) -> str:
@@ -182,12 +190,12 @@ def _told(text: str) -> str:
 def _section(title: str, changes: list[Change], paint: Style) -> list[str]:
     if not changes:
         return []
-    lines = [paint("heading", title)]
+    lines = [paint("bold", title)]
     for change in changes:
         repaired = f"→ repair, {phrases.price(change.cost)}"
         outcome = repaired if change.verb is Verb.REPAIR else _told(change.detail or change.reason.value)
         mark = {Verb.DEFER: "?", Verb.REPAIR: "≈"}.get(change.verb, "≈" if _drifted(change) else "‖")
-        lines.append(paint("drift" if _drifted(change) else "dim", f"{mark:>3} {change.ref!s:<{_NAME_WIDTH}} {outcome}"))
+        lines.append(paint("repair" if _drifted(change) else "dim", f"{mark:>3} {change.ref!s:<{_NAME_WIDTH}} {outcome}"))
         lines += [f"      {name:<{_FIELD_WIDTH}} {text}" for name, text in fields(change)]
         lines += _blocked(change, paint)
     return [*lines, ""]
@@ -196,7 +204,7 @@ def _section(title: str, changes: list[Change], paint: Style) -> list[str]:
 def _summary(plan: Plan, paint: Style) -> list[str]:
     counts = totals(plan)
     parts = [f"{phrases.grouped(counts[name])} {said}" for name, said in TOTALS.items() if counts[name]]
-    lines = [paint("heading", f"Plan {plan.id}: {', '.join(parts) or 'nothing declared, nothing recorded'}")]
+    lines = [paint("bold", f"Plan {plan.id}: {', '.join(parts) or 'nothing declared, nothing recorded'}")]
     if plan.acting:
         lines.append(f"Cost: {arithmetic(plan.cost)}")
         moved = phrases.count(plan.cost.transactions, "transaction")
@@ -208,7 +216,7 @@ def _summary(plan: Plan, paint: Style) -> list[str]:
         lines.append(f"      first {merged} split into {made} on {funding.chain}, fee {phrases.sats(funding.cost.fees)}")
     if plan.guards:
         lines.append("Guards: " + " · ".join(_verdict(guard, paint) for guard in plan.guards))
-    lines += [paint("refused", f"      ! {guard.name}: {_told(guard.message)}") for guard in plan.refusals]
+    lines += [paint("bad", f"      ! {guard.name}: {_told(guard.message)}") for guard in plan.refusals]
     return lines
 
 
@@ -226,10 +234,10 @@ def arithmetic(cost: Cost) -> str:
 
 def _verdict(guard: GuardResult, paint: Style) -> str:
     if not guard.ok:
-        return f"{guard.name} {paint('refused', 'REFUSED')}"
+        return f"{guard.name} {paint('bad', 'REFUSED')}"
     # Of what passes, only the size of a removal and what a person let through are worth a reader's time.
     told = f" {_told(guard.message)}" if guard.name == DELETES or guard.message.startswith(APPROVED) else ""
-    return f"{guard.name}{told} {paint('ok', 'ok')}"
+    return f"{guard.name}{told} {paint('good', 'ok')}"
 
 
 def _plain(_: str, text: str) -> str:

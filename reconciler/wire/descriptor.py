@@ -186,4 +186,3 @@ def parse_query(value: Json) -> Query:
         skip=asked.integer("skip", default=0),
         ascending=order == "asc",
     )
-

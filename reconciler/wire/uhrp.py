@@ -110,4 +110,3 @@ def _number(field: bytes) -> int:
     value = reader.varint()
     reader.done()
     return value
-

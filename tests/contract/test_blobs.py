@@ -90,7 +90,7 @@ def test_bytes_are_on_disk_before_their_name_is(blobs: BlobDirectory, monkeypatc
     monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(Path, "rename", rename)
     blobs.put(b"hello")
-    assert steps[:3] == ["fsync file", "rename", "fsync dir"]
+    assert steps == ["fsync dir", "fsync file", "rename", "fsync dir"], "the first is for the new directory itself"
 
 
 def test_a_full_disk_is_unavailable_and_leaves_nothing(blobs: BlobDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

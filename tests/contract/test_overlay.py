@@ -24,6 +24,7 @@ from reconciler.model.ref import Outpoint
 from reconciler.ports import Coin, Signed
 from reconciler.wire.beef import parse_beef, write_beef
 from reconciler.wire.keys import public_key
+from reconciler.wire.proof import verify_beef
 
 NODE = Endpoint("overlay-1", "http://overlay-1.devnet/")  # a trailing slash must not matter
 PRODUCER = b"\x11" * 32
@@ -46,12 +47,12 @@ class Bench:
     def run(self, work: Awaitable[Any]) -> Any:
         return run(work, clock=self.world.clock)
 
-    def ship(self, *topics: str, spend: Signed | None = None) -> tuple[Signed, bytes]:
+    def ship(self, *topics: str, spend: Signed | None = None, domain: bytes = b"https://p.example") -> tuple[Signed, bytes]:
         """One SHIP token per topic, and perhaps the end of an earlier one."""
         at, _ = self.world.faucet(self.wallet.funding_script(), 10_000)
         coin = Coin(at, "devnet", 10_000, self.wallet.funding_script(), FUNDING)
         identity = public_key(PRODUCER)
-        outputs = tuple(TokenOutput((b"SHIP", identity, b"https://p.example", topic.encode()), SHIP) for topic in topics)
+        outputs = tuple(TokenOutput((b"SHIP", identity, domain, topic.encode()), SHIP) for topic in topics)
         inputs = (TokenInput(Outpoint(spend.txid, 0), SHIP),) if spend else ()
         parents = {spend.txid: spend.raw} if spend else {}
         signed = self.wallet.sign(Draft("devnet", outputs, inputs), [coin], parents)
@@ -83,7 +84,7 @@ def test_what_is_submitted_is_admitted_and_found_with_its_ancestry(bench: Bench)
 
 
 def test_many_tokens_share_one_answer_and_each_stands_alone(bench: Bench) -> None:
-    made = [bench.ship("tm_many") for _ in range(5)]
+    made = [bench.ship("tm_many", domain=b"https://p%d.example" % number) for number in range(5)]
     for _, beef in made:
         bench.run(bench.overlay.submit(NODE, beef, ["tm_ship"]))
     found = bench.find(topics=["tm_many"])
@@ -153,19 +154,26 @@ def test_nonsense_is_the_nodes_fault(bench: Bench, answer: Response) -> None:
         bench.run(bench.overlay.lookup(bench.host(odd), "ls_ship", {}))
 
 
-def test_a_flipped_bit_does_not_pass_for_an_answer(bench: Bench) -> None:
+def test_a_flipped_bit_is_refused_here_or_by_the_proof(bench: Bench) -> None:
     signed, beef = bench.ship("tm_one")
     bench.run(bench.overlay.submit(NODE, beef, ["tm_ship"]))
     bench.world.network.arm(Fault(Trouble.CORRUPT, path="/lookup"))
-    for _ in range(50):
+    refused = {"parser": 0, "proof": 0}
+    for _ in range(60):
         try:
             found = bench.find(topics=["tm_one"])
         except RemoteProtocolError:
+            refused["parser"] += 1
             continue
-        # Where the answer still parses, it tells of itself: the caller's proof check refuses what was bent.
         for one in found:
-            raw = parse_beef(one.beef).transaction(one.outpoint.txid).raw
-            assert (raw == signed.raw) == (one.outpoint.txid == signed.txid)
+            try:
+                verify_beef(parse_beef(one.beef), bench.world.chain.root_ok)
+            except RemoteProtocolError:
+                refused["proof"] += 1
+                continue
+            assert parse_beef(one.beef).transaction(one.outpoint.txid).raw == signed.raw, "the flip was in what proves nothing"
+    assert refused["parser"]
+    assert refused["proof"]
 
 
 def test_health_is_judged_as_nodes_judge_each_other(bench: Bench) -> None:

@@ -198,9 +198,14 @@ def test_media_types_do_not_depend_on_the_machine(name: str, expected: str) -> N
     assert media_type(name) == expected
 
 
-def test_a_hint_comes_after_a_burst_and_dot_directories_are_silent(root: Path) -> None:
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_hint_comes_after_a_burst_and_dot_directories_are_silent(
+    root: Path, relative: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+
     async def watch() -> int:
-        hints = aiter(DirectorySource(root).revisions())
+        hints = aiter(DirectorySource(Path() if relative else root).revisions())
         hint = asyncio.ensure_future(anext(hints))
         await asyncio.sleep(0)  # the watcher is set up in the task's first step
         for number in range(20):
@@ -217,4 +222,5 @@ def test_a_hint_comes_after_a_burst_and_dot_directories_are_silent(root: Path) -
         await hints.aclose()
         return 1 + len(extra)
 
-    assert asyncio.run(watch()) == 1
+    # A busy machine may tear the burst in two, but twenty writes are not twenty hints.
+    assert asyncio.run(watch()) <= 2

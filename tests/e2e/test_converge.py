@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from tests.e2e.scene import DATASET, FULL, PRICE, Scene, play
 
 from reconciler.engine.confirm import confirm
 from reconciler.model.change import Reason, Verb
@@ -13,9 +12,10 @@ from reconciler.planner.guard import Limits
 from reconciler.wire.advert import parse_advert
 from reconciler.wire.descriptor import parse_descriptor
 from reconciler.wire.document import open_envelope
+from tests.e2e.scene import DATASET, FULL, PRICE, Scene, play
 
 DESTROY = Limits(destroy=True, delete_percent=None)
-DATASET_REF, AD_REF, IDENTITY_REF = ResourceRef("Dataset", "rates"), ResourceRef("Advertisement", "feed"), ResourceRef("Identity", "desk")
+DATASET_REF, IDENTITY_REF = ResourceRef("Dataset", "rates"), ResourceRef("Identity", "desk")
 
 
 def acting(plan: Plan) -> dict[str, str]:

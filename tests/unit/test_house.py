@@ -1,6 +1,7 @@
 """The house rules of docs/explanation/architecture.md, read from the AST. A rule that is not here is a wish."""
 
 import ast
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -69,9 +70,22 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+def only_for_types(node: ast.AST) -> bool:
+    """`if TYPE_CHECKING:` imports nothing when the program runs."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def running(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node of the module that exists when the program runs."""
+    for child in ast.iter_child_nodes(node):
+        if not only_for_types(child):
+            yield child
+            yield from running(child)
+
+
 def imports(path: Path) -> list[tuple[str, int]]:
     found = []
-    for node in ast.walk(tree(path)):
+    for node in running(tree(path)):
         if isinstance(node, ast.Import):
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, and_, func, insert, or_, select
 
 from reconciler.adapters.clock import SystemClock, SystemEntropy
 from reconciler.adapters.sql import migrations, rows
@@ -134,7 +134,10 @@ def _fresh_runs(sql: Connection, old: _Runs, version: int) -> _Runs:
 
 
 def _purses(sql: Connection) -> Mapping[str, Purse]:
-    free = select(COINS.c.chain, COINS.c.satoshis).where(COINS.c.state == "free").order_by(COINS.c.chain, COINS.c.satoshis.desc())
+    # Coins that a stalled run left reserved pass to the next run of its key, so a plan may count on them.
+    ended = select(RUNS.c.id).where(RUNS.c.state == RunState.STALLED.value)
+    usable = or_(COINS.c.state == "free", and_(COINS.c.state == "reserved", COINS.c.run.in_(ended)))
+    free = select(COINS.c.chain, COINS.c.satoshis).where(usable).order_by(COINS.c.chain, COINS.c.satoshis.desc())
     return {
         chain: Purse(tuple(row.satoshis for row in found)) for chain, found in groupby(sql.execute(free), lambda row: row.chain)
     }

@@ -40,6 +40,8 @@ def test_a_need_below_one_satoshi_still_takes_a_coin() -> None:
     assert fund({"main": [-900]}, {"main": Purse((1,))}, {"main": RATE}, fee_of) == ((), ())
     _, (short,) = fund({"main": [-900]}, {"main": Purse(())}, {"main": RATE}, fee_of)
     assert short.missing == 1
+    (made,), _ = fund({"main": [-900, -900]}, {"main": Purse((1000,))}, {"main": RATE}, fee_of)
+    assert made.outputs == (1, 1)
 
 
 def test_a_purse_that_cannot_pay_says_what_one_coin_would_mend() -> None:
@@ -56,6 +58,13 @@ def test_a_purse_that_cannot_pay_says_what_one_coin_would_mend() -> None:
 def test_coins_worth_less_than_their_bytes_are_no_money() -> None:
     made, (short,) = fund({"main": [1000]}, {"main": Purse((2,) * 5000)}, {"main": RATE}, fee_of)
     assert made == () and short.available == 10_000 and short.missing == 1000
+
+
+def test_small_coins_are_merged_as_long_as_each_is_worth_its_bytes() -> None:
+    coins = (20,) * 400
+    found = split((1000,), coins, RATE, fee_of)
+    assert found is not None and 190 < found[0] < 210
+    assert sum(coins[: found[0]]) >= 1000 + found[2] + 1
 
 
 def test_each_chain_pays_for_itself() -> None:

@@ -47,6 +47,7 @@ def test_pruning_may_be_off(market: Any, pick: Any) -> None:
     made = market.plan(prune=False)
     assert pick(made, "Dataset/eth").blocked == "no longer declared, but pruning is off"
     assert made.refusals == ()
+    assert len(market.plan(prune=False, destroy=True).acting) == 5
 
 
 def test_protection_refuses_and_approval_does_not_lift_it(market: Any, pick: Any) -> None:

@@ -155,6 +155,12 @@ def test_an_inadmissible_promise_says_why(index: int, field: bytes, fault: str) 
         uhrp.parse_uhrp_token(token_script(fields, uhrp.lock()))
 
 
+def test_a_promise_in_the_name_of_another_host_is_refused() -> None:
+    for how in ({"secret": OTHER}, {"signer": OTHER}, {"counterparty": IDENTITY}):
+        with pytest.raises(RemoteProtocolError, match="do not belong"):
+            uhrp.parse_uhrp_token(token_script(uhrp.fields(PROMISE), uhrp.lock(), **how))
+
+
 def test_uhrp_lookups_ask_by_the_bare_url() -> None:
     assert uhrp.query(sha256=HASH, host=IDENTITY) == {"uhrpUrl": uhrp.uhrp_url(HASH), "hostIdentityKey": IDENTITY.hex()}
     assert uhrp.query(outpoint=f"{TXID}.0", sha256=HASH) == {"outpoint": f"{TXID}.0"}
