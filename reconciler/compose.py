@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from reconciler.adapters import process
 from reconciler.adapters.clock import SystemClock, SystemEntropy
 from reconciler.adapters.files import DirectorySource
 from reconciler.engine.progress import Watcher, unwatched
@@ -31,6 +30,10 @@ if TYPE_CHECKING:
     from reconciler.telemetry import Metrics
 
 
+# Keys that workers are woken by; the leases of a dead process on these go back into the queue.
+WORK = ("plan", "look/", "run/", "confirm")
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
     """One repository with its ledger open and its doors wired."""
@@ -39,11 +42,6 @@ class Workspace:
     ports: Ports
     surveyor: Surveyor
     runner: Runner
-
-
-def owner_name() -> str:
-    """Who holds our leases: host and process, so that a crashed holder can be told from a living one."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @contextlib.asynccontextmanager
@@ -73,6 +71,9 @@ async def workspace(
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     ledger, queue = open_ledger(settings.database, clock, entropy=entropy)
+    for lease in queue.holders(clock.now()):
+        if process.is_dead(lease.owner):
+            queue.forsake(lease.owner, clock.now(), WORK)
     http = Http(clock, transport=transport)
     wallet = LocalWallet(KeyStore(settings.keys, entropy, settings.root), settings.wallet_key)
     ports = Ports(
@@ -90,7 +91,10 @@ async def workspace(
     kinds = controllers()
     try:
         yield Workspace(
-            settings, ports, Surveyor(ports, kinds, settings.environment), Runner(ports, kinds, owner or owner_name(), watch)
+            settings,
+            ports,
+            Surveyor(ports, kinds, settings.environment),
+            Runner(ports, kinds, owner or process.own_name(), watch),
         )
     finally:
         await http.close()
@@ -101,11 +105,12 @@ async def serve(space: Workspace, stop: asyncio.Event, metrics: Metrics, ready: 
     """Run the daemon and its local listener until `stop`; `ready` is called once both stand."""
     from reconciler.adapters.timers import Timers
     from reconciler.engine.daemon import Daemon
-    from reconciler.engine.handlers import Handlers
-    from reconciler.gateway.admin import Admin, listener
+    from reconciler.gateway.admin import Admin, listener, listening
+    from reconciler.gateway.measure import Measured, watch
 
     settings, ports = space.settings, space.ports
-    handlers = Handlers(space.runner, space.surveyor, settings.limits, settings.mode, settings.parallelism)
+    handlers = Measured(space.runner, space.surveyor, settings.limits, settings.mode, settings.parallelism, metrics=metrics)
+    watch(handlers, metrics)
     started: list[Timers] = []
 
     def schedule(key: str, seconds: float, put: Callable[[str], None]) -> None:
@@ -116,8 +121,11 @@ async def serve(space: Workspace, stop: asyncio.Event, metrics: Metrics, ready: 
 
     due = [("plan", settings.resync), ("confirm", settings.confirm)]
     daemon = Daemon(ports, handlers, space.runner.owner, due, schedule)
-    server = listener(Admin(daemon, handlers, ports, metrics), settings.listen)
-    serving = asyncio.ensure_future(server.serve())
+    door = listening(settings.listen)
+    server = listener(Admin(daemon, handlers, ports, metrics))
+    serving = asyncio.ensure_future(server.serve(sockets=[door]))
+    while not server.started and not serving.done():  # noqa: ASYNC110 - the server offers a flag only
+        await asyncio.sleep(0)
     ready()
     try:
         await daemon.run(stop)
@@ -126,6 +134,7 @@ async def serve(space: Workspace, stop: asyncio.Event, metrics: Metrics, ready: 
             timers.stop()
         server.should_exit = True
         await serving
+        door.close()
 
 
 def now() -> datetime:

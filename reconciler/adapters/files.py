@@ -12,13 +12,15 @@ import hashlib
 import mimetypes
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import watchfiles
 
 from reconciler.adapters.clock import SystemClock
+from reconciler.adapters.describe import details
+from reconciler.model.canonical import Json
 from reconciler.model.errors import Refused, Unavailable
 from reconciler.model.resource import FileFact
 from reconciler.ports import Revision
@@ -86,11 +88,12 @@ def _hidden(root: Path, path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What was read last time; `text` only for manifests."""
+    """What was read last time; `text` only for manifests, `details` only for content."""
 
     fingerprint: _Print
     sha256: str
     text: bytes = b""
+    details: Mapping[str, Json] = field(default_factory=dict)
 
 
 class DirectorySource:
@@ -226,7 +229,8 @@ class DirectorySource:
                 after = path.stat()
                 if _print(after) != _print(before):
                     raise Unavailable("source-moving", f"cannot hash {path}: it is being written", hint="it will be read again")
-                known = self._digests[name] = _Known(self._trusted(after), total.hexdigest())
+                facts = details(path, media_type(name))
+                known = self._digests[name] = _Known(self._trusted(after), total.hexdigest(), details=facts)
         except OSError as error:
             raise Unavailable("source-unreadable", f"cannot read {path}: {error.strerror}") from error
-        return FileFact(name, before.st_size, known.sha256, media_type(name))
+        return FileFact(name, before.st_size, known.sha256, media_type(name), known.details)

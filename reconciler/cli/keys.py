@@ -33,9 +33,7 @@ PhraseFile = Annotated[
 
 def bind(app: typer.Typer) -> None:
     """Add the verbs."""
-    own = typer.Typer(
-        no_args_is_help=True, rich_markup_mode=None, help="The keys that sign: make, show, verify, back up, restore."
-    )
+    own = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Keys that sign: make, show, verify, back up, restore.")
     for verb in (setup, show, verify, backup, restore):
         own.command()(verb)
     app.add_typer(own, name="identity")
@@ -185,8 +183,9 @@ def verify(name: Name = None, form: Form = "text") -> int:
     else:
         paint = output.style_for(sys.stdout, GLOBALS.colour)
         words = {True: paint("good", "ok    "), False: paint("bad", "wrong "), None: paint("dim", "silent")}
+        width = max(len(one.what) for one in findings)
         for one in findings:
-            output.data(f"{words[one.ok]}  {one.what}: {one.detail}")
+            output.data(f"{words[one.ok]}  {one.what:<{width}}  {one.detail}")
         if broken:
             output.say("next: reconciler plan shows what it takes to repair it")
     return exits.ERROR if broken else exits.PARTIAL if silent else exits.OK
@@ -265,6 +264,4 @@ def _phrase(variable: str | None, file: Path | None, *, confirm: bool = False) -
         return env_bytes(PASSPHRASE)
     if sys.stdin.isatty():
         return str(typer.prompt("Passphrase of the backup", hide_input=True, confirmation_prompt=confirm, err=True)).encode()
-    raise Refused(
-        "no-passphrase", "cannot open or write a backup without a passphrase", hint=f"set {PASSPHRASE}, or name a place"
-    )
+    raise Refused("no-passphrase", "cannot use a backup without a passphrase", hint=f"set {PASSPHRASE}, or name a place")

@@ -26,6 +26,16 @@ _SGR = {
     "bold": "1",
     "gutter": "34",
     "caret": "1;31",
+    # The verbs of a plan, and what its renderer says of guards and sections.
+    "create": "32",
+    "update": "33",
+    "delete": "31",
+    "forget": "31",
+    "blocked": "1;31",
+    "drift": "36",
+    "heading": "1",
+    "ok": "32",
+    "refused": "1;31",
 }
 
 

@@ -133,7 +133,7 @@ def _checks(kind: str, data: bytes, sha256: str | None, trusted: Callable[[int, 
         return [Check("form", False, error.message)], ""
     named = subject.partition("/")[0]
     if named != kind:
-        checks.insert(0, Check("subject", False, f"it is about {subject}, not a {kind}"))
+        checks.insert(0, Check("subject", False, f"it is about {subject}, which is no {kind}"))
     return checks, subject
 
 

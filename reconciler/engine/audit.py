@@ -38,11 +38,9 @@ async def audit(ports: Ports, surveyor: Surveyor, name: str, public_key: str | N
     for ref, record in sorted(owned.items()):
         found += _seen(str(ref), record, survey.observed.get(ref, Unknown("it was not looked at")))
     if public_key is not None:
-        nets = {
-            n: read_net(n, r.body["spec"]) for r in recorded.records.values() if r.ref.kind == "Network" for n in [r.ref.name]
-        }
+        nets = [read_net(ref.name, one.body["spec"]) for ref, one in recorded.records.items() if ref.kind == "Network"]
         known = {token["outpoint"] for record in owned.values() for token in record.outputs.get("tokens") or ()}
-        found += await _strangers(ports, nets.values(), public_key, known)
+        found += await _strangers(ports, nets, public_key, known)
     return found
 
 
@@ -68,11 +66,12 @@ def _seen(name: str, record: Record, seen: Observation) -> list[Finding]:
     if isinstance(seen, Unknown):
         return [Finding(name, None, seen.reason)]
     if isinstance(seen, Absent):
-        return [Finding(name, False, seen.reason)]
+        return [Finding(name, False, seen.why)]
     found = []
     for outpoint, view in (seen.attributes.get("tokens") or {}).items():
         for host, state in sorted(view["hosts"].items()):
-            found.append(Finding(f"{name} on {host}", _STATES.get(state), f"{view['name']} {outpoint} {state}"))
+            token = "descriptor" if view["name"] == name else view["name"]
+            found.append(Finding(f"{name} on {host}", _STATES.get(state), f"{token} {state} ({outpoint})"))
     paths = {file["sha256"]: file["path"] for file in record.outputs.get("files") or ()}
     for host, copies in sorted((seen.attributes.get("replicas") or {}).items()):
         states: dict[str, list[str]] = {}
@@ -89,7 +88,7 @@ async def _strangers(ports: Ports, nets: Iterable[Net], public_key: str, known: 
     query: Json = {"identityKey": public_key}
 
     async def one(net: Net, host: Json) -> Finding:
-        what = f"{net.name}/{host.name}"
+        what = f"key on {host.name} of {net.name}"
         try:
             answers = await ports.overlay.lookup(host, descriptor.SERVICE, query)
         except (Unavailable, RemoteProtocolError, Refused) as error:
@@ -97,6 +96,6 @@ async def _strangers(ports: Ports, nets: Iterable[Net], public_key: str, known: 
         strange = sorted({str(answer.outpoint) for answer in answers} - known)
         if strange:
             return Finding(what, False, f"tokens of this key that no record knows: {', '.join(strange)}")
-        return Finding(what, True, f"shows {len(answers)} descriptors of this key, all on record")
+        return Finding(what, True, f"shows {len(answers)} descriptors of this key, all on record" if answers else "shows none")
 
     return list(await asyncio.gather(*(one(net, host) for net, host in asked)))

@@ -9,9 +9,9 @@ from datetime import datetime
 from reconciler.model.canonical import Json, digest
 from reconciler.model.change import Change, Verb
 from reconciler.model.intent import Done, IntentState, Outcome, Retry, Run, RunState, Stalled, Waiting
-from reconciler.model.record import Record
+from reconciler.model.record import Record, RecordedState
 from reconciler.model.ref import ResourceRef
-from reconciler.model.resource import DeletionPolicy
+from reconciler.model.resource import DeletionPolicy, DesiredState, Lifecycle, Prune
 from reconciler.model.status import Condition, Status, Truth, summarise
 from reconciler.ports import Lease, LedgerTransaction, Ports
 
@@ -93,8 +93,9 @@ def _record(change: Change, outputs: Mapping[str, Json], revision: str, now: dat
         facts.append(
             Condition("Confirmed", Truth.FALSE, "Seen", "seen by a broadcaster, not in a block yet", change.generation, now)
         )
-    status = summarise(replace(old, fees=old.fees + fees, payments=old.payments + paid), facts, change.generation)
-    lifecycle = after.lifecycle if after else None
+    policy = {"deletionPolicy": after.lifecycle.deletion_policy.value} if after else {}
+    worn = replace(old, fees=old.fees + fees, payments=old.payments + paid, facts={**old.facts, **policy})
+    status = summarise(worn, facts, change.generation)
     return Record(
         ref=change.ref,
         uid=before.uid if before else digest([str(change.ref), change.generation, now.isoformat()])[:16],
@@ -104,8 +105,7 @@ def _record(change: Change, outputs: Mapping[str, Json], revision: str, now: dat
         requires=tuple(sorted(after.requires)) if after else (before.requires if before else ()),
         status=status,
         # Protection is remembered: deleting the block from the manifest does not unprotect.
-        protected=bool(before and before.protected)
-        or (lifecycle is not None and lifecycle.deletion_policy is DeletionPolicy.PROTECT),
+        protected=bool(before and before.protected) or (after is not None and keeps(after.lifecycle)),
         revision=revision,
         at=after.at if after else (before.at if before else None),
     )
@@ -128,6 +128,28 @@ def _state(tx: LedgerTransaction, change: Change, said: list[tuple[str, Truth, s
     if ready is not None and any(t == "Stalled" for t, *_ in said):
         facts.append(replace(ready, status=Truth.FALSE, reason=said[0][2], message=said[0][3], since=now))
     tx.put_record(replace(record, status=summarise(record.status, facts, record.generation)))
+
+
+def keeps(lifecycle: Lifecycle) -> bool:
+    """Whether the resource must outlive its manifest."""
+    return lifecycle.deletion_policy is DeletionPolicy.PROTECT or lifecycle.prune is Prune.NEVER
+
+
+def remember(ports: Ports, desired: DesiredState, recorded: RecordedState) -> None:
+    """Keep what manifests say about deletion, so that it still holds when they are gone. An edit never unprotects."""
+    stale = []
+    for ref, want in desired.resources.items():
+        record = recorded.records.get(ref)
+        policy = want.lifecycle.deletion_policy.value
+        if record is None:
+            continue
+        if (keeps(want.lifecycle) and not record.protected) or record.status.facts.get("deletionPolicy") != policy:
+            status = replace(record.status, facts={**record.status.facts, "deletionPolicy": policy})
+            stale.append(replace(record, status=status, protected=record.protected or keeps(want.lifecycle)))
+    if stale:
+        with ports.ledger.begin() as tx:
+            for record in stale:
+                tx.put_record(record)
 
 
 def state(tx: LedgerTransaction, ref: ResourceRef, facts: list[Condition]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,9 +93,28 @@ class Admin:
         return JSONResponse({"queued": key}, status_code=202)
 
 
-def listener(admin: Admin, address: tuple[str, int]) -> uvicorn.Server:
-    """A server that leaves signals to the daemon."""
-    config = uvicorn.Config(admin.app(), host=address[0], port=address[1], log_config=None, access_log=False, lifespan="off")
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    return server
+class _Server(uvicorn.Server):
+    """A server among other work in one process: signals belong to the process, not to it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them alone."""
+        yield
+
+
+def listener(admin: Admin) -> uvicorn.Server:
+    """A server for the routes; `serve(sockets=[listening(...)])` runs it."""
+    return _Server(uvicorn.Config(admin.app(), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1))
+
+
+def listening(address: tuple[str, int]) -> socket.socket:
+    """A socket on that address; Refused when it cannot be had, for nobody can watch a daemon that does not answer."""
+    door = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind(address)
+    except OSError as error:
+        door.close()
+        told = f"cannot listen on {address[0]}:{address[1]}: {error.strerror}"
+        raise Refused("listen", told, hint="set another listen address in reconciler.yaml, or RECONCILER_LISTEN") from error
+    return door

@@ -20,6 +20,8 @@ from reconciler.model.record import Purse
 SplitFee = Callable[[int, int, FeeRate], int]
 # The change output of a split holds at least this much.
 _CHANGE = 1
+# A coin for a dozen or so small transactions in a row, each paying from the change of the last.
+ROOMY = 2_000
 # The price of one more input is measured over so many, because fees are whole satoshis.
 _SPAN = 1_000
 
@@ -50,8 +52,22 @@ def fund(
             shortfalls.append(Shortfall(chain, len(wanted), purse.total, _missing(wanted, coins, rate, split_fee)))
         else:
             inputs, outputs, fee = found
+            outputs = roomy(outputs, sum(coins[:inputs]) - sum(outputs) - fee - _CHANGE)
             splits.append(Funding(chain, outputs, inputs, rate, Cost(transactions=1, fees=fee)))
     return tuple(splits), tuple(shortfalls)
+
+
+def roomy(outputs: Sequence[int], spare: int) -> tuple[int, ...]:
+    """Coins raised to a size whose change is still a coin, as far as half of what is left over allows.
+
+    An exact coin leaves a change of one satoshi, which no later transaction can use, and the next plan has to split again.
+    """
+    left, raised = spare // 2, []
+    for output in outputs:
+        more = min(max(0, ROOMY - output), left)
+        left -= more
+        raised.append(output + more)
+    return _descending(raised)
 
 
 def uncovered(needs: Sequence[int], coins: Sequence[int]) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ once, and is worth no less than what it creates. Each transaction is looked at o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -22,12 +22,15 @@ from reconciler.wire.tx import ALL, ANYONECANPAY, FORKID, MAX_SATOSHIS, NONE, SI
 
 # A transaction of this size can be a pair of merkle nodes in disguise: its path would prove what was never mined.
 _INNER_NODE = 64
-# What one script of a stranger may cost us. Tokens and payments need a handful of operations and a few kilobytes.
-_MAX_SCRIPT = 1_000_000
-_MAX_STACK = 4_000_000
-_MAX_OPERATIONS = 5_000
+# What a stranger's unusual scripts may cost us, each and together: an operation may hash the whole stack or the whole
+# transaction, so the product of these numbers is seconds. Real ones need a few dozen operations and a few kilobytes.
+_MAX_SCRIPT = 100_000
+_MAX_STACK = 100_000
+_MAX_OPERATIONS = 500
 _MAX_NUMBER = 256
 _MAX_MULTISIG_KEYS = 20
+_MAX_INTERPRETED_TX = 100_000
+MAX_INTERPRETED = 50
 
 
 def _fault(txid: str, detail: str) -> RemoteProtocolError:
@@ -53,14 +56,14 @@ def verify_beef(beef: Beef, root_ok: Callable[[int, str], bool], *, known: Calla
     if beef.subject not in beef.txs:
         raise _fault(beef.subject, "the envelope does not hold it")
     _spent_once(beef)
-    roots = cache(root_ok)
+    roots, budget = cache(root_ok), iter(range(MAX_INTERPRETED))
     for txid, entry in beef.txs.items():
         if known(txid):
             continue
         if entry.tx is None:
             raise _fault(txid, "the envelope only names it, and it is not one we know")
         if entry.bump is None:
-            _holds(entry.tx, beef)
+            _holds(entry.tx, beef, budget)
             continue
         if entry.tx.size == _INNER_NODE:
             raise _fault(txid, f"a proven transaction of {_INNER_NODE} bytes may be a pair of merkle nodes")
@@ -80,8 +83,8 @@ def _spent_once(beef: Beef) -> None:
             spent[one.outpoint] = txid
 
 
-def _holds(tx: Tx, beef: Beef) -> None:
-    """The rules of a transaction no block vouches for."""
+def _holds(tx: Tx, beef: Beef, budget: Iterator[int]) -> None:
+    """The rules of a transaction no block vouches for; `budget` yields once for each script the interpreter may run."""
     if tx.is_coinbase:
         raise _fault(tx.txid, "it makes new coins, which only a mined transaction can")
     if not tx.inputs or not tx.outputs:
@@ -91,7 +94,11 @@ def _holds(tx: Tx, beef: Beef) -> None:
     if creates > min(spends, MAX_SATOSHIS):
         raise _fault(tx.txid, f"it creates {creates} satoshis and spends {spends}")
     for index, source in enumerate(sources):
-        if not unlocks(tx, index, source):
+        if _plainly_unlocks(tx, index, source):
+            continue
+        if next(budget, None) is None:
+            raise _fault(tx.txid, f"the envelope has more than {MAX_INTERPRETED} inputs with unusual scripts")
+        if not _interpret(tx, index, source):
             raise _fault(tx.txid, f"the script of input {index} does not unlock {tx.inputs[index].outpoint}")
 
 
@@ -143,8 +150,8 @@ def _is_p2sh(script: bytes) -> bool:
 
 
 def _interpret(tx: Tx, index: int, source: TxOut) -> bool:
-    if _is_p2sh(source.script):
-        # Such an output means one thing before the 2020 upgrade and another after, and nothing here says when it was made.
+    if _is_p2sh(source.script) or tx.size > _MAX_INTERPRETED_TX:
+        # A script hash means one thing before the 2020 upgrade and another after, and nothing here says when it was made.
         return False
     library, limits = _interpreter()
     foreign = library.Tx.from_bytes(tx.raw)

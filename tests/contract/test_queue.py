@@ -370,3 +370,18 @@ def settle(queue: Queue, model: Model, verb: str, lease: Lease, args: list, now:
         model.later(lease.key, now + args[1], args[2])
     elif held is not None:
         held.until = now + 30
+
+
+def test_what_a_dead_owner_held_is_free_at_once_and_its_work_is_queued_again(queue: Queue) -> None:
+    queue.put("plan", NOW)
+    assert queue.claim("dead", NOW) is not None
+    assert queue.take("ref/Dataset/x", "dead", NOW) is not None
+    other = queue.take("ref/Dataset/y", "alive", NOW)
+    assert other is not None
+    assert queue.claim("alive", NOW) is None
+    assert queue.forsake("dead", NOW, ("plan",)) == 2
+    again = queue.claim("alive", NOW)
+    assert again is not None
+    assert again.key == "plan"
+    assert queue.take("ref/Dataset/x", "alive", NOW) is not None
+    assert {lease.key for lease in queue.holders(NOW)} == {"plan", "ref/Dataset/x", "ref/Dataset/y"}

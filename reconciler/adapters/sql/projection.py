@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from reconciler.kinds.dataset import describe
 from reconciler.model.canonical import Json
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.record import Record
@@ -45,7 +46,7 @@ def advertisement_row(record: Record, now: datetime) -> Row:
     """`producer_advertisements`, without its creation time."""
     spec, tokens = _mapping(record.body.get("spec")), _tokens(record)
     pricing = _pricing(record)
-    expires = _first_moment(record.status.facts.get("expires"), record.outputs.get("expires"))
+    expires = _first_moment(record.status.facts.get("expires"), record.outputs.get("expires"), _document_expiry(record))
     return {
         "advertisement_id": str(record.ref),
         "producer_id": _producer(spec),
@@ -74,13 +75,13 @@ def content_row(record: Record) -> Row:
         "producer_id": _producer(spec),
         "uhrp_hash": single.get("sha256") or record.outputs.get("merkleRoot"),
         "title": spec.get("title") or record.ref.name,
-        "description": spec.get("description") or record.outputs.get("description"),
+        "description": spec.get("description") or _described(record),
         "content_type": spec.get("contentType") or _media_type(files),
         "file_size_bytes": sum(int(file.get("size", 0)) for file in files) if files else None,
         "tags": [str(tag) for tag in _list(spec.get("tags"))],
         "pricing": _pricing(record),
         "license_type": spec.get("license"),
-        "version": record.outputs.get("version"),
+        "version": record.outputs.get("version") or _mapping(record.outputs.get("document")).get("sequence"),
         "brc22_transaction_id": anchor.partition(".")[0] if anchor else None,
         "confirmations": int(_number(record.status.facts.get("confirmations")) or 0),
     }
@@ -105,6 +106,23 @@ def copy_rows(record: Record) -> list[Row]:
         }
         for host in hosts
     ]
+
+
+def _described(record: Record) -> str | None:
+    """The text made from file facts, where the manifest asks for it."""
+    if _mapping(record.body.get("spec")).get("describe") != "auto":
+        return None
+    try:
+        return describe(record.body)
+    except (KeyError, TypeError, IndexError):
+        return None
+
+
+def _document_expiry(record: Record) -> Json:
+    """Until when some host has promised to keep the signed document: the offer must be renewed by then."""
+    digest = str(_mapping(record.outputs.get("document")).get("digest"))
+    kept = [_mapping(_mapping(copies).get(digest)).get("expires") for copies in _mapping(record.outputs.get("replicas")).values()]
+    return max((moment for moment in kept if isinstance(moment, int)), default=None)
 
 
 def _copy_status(probe: Mapping[str, Json], stored: Mapping[str, Json], digests: set[Json]) -> str | None:

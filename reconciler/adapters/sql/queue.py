@@ -133,6 +133,16 @@ class SqlQueue:
             _offer(sql, lease.key, due, 0)
         raise _lost(lease)
 
+    def forsake(self, owner: str, now: datetime, wake: Sequence[str] = ()) -> int:
+        """Fences stay spent, so a holder that lives after all can write nothing."""
+        held = select(QUEUE).where(QUEUE.c.owner == owner, QUEUE.c.until > now)
+        with self._database.write() as sql:
+            slots = [_from(row) for row in sql.execute(held).mappings()]
+            for slot in slots:
+                woken = offered(slot, now, slot.rank) if slot.key.startswith(tuple(wake)) else slot
+                _settle(sql, slot, released(woken, slot.attempts))
+        return len(slots)
+
     def depth(self, now: datetime) -> tuple[int, float]:
         """Keys that a claim could have now, those of dead workers included, and how long the oldest has waited."""
         with self._database.read() as sql:

@@ -2,7 +2,7 @@
 
 from reconciler.model.change import Cost, FeeRate
 from reconciler.model.record import Purse
-from reconciler.planner.fund import fund, split, uncovered
+from reconciler.planner.fund import ROOMY, fund, roomy, split, uncovered
 
 RATE = FeeRate(100)
 
@@ -22,10 +22,18 @@ def test_needs_are_met_by_as_many_coins_as_are_large_enough() -> None:
 
 
 def test_one_large_coin_is_split_for_what_is_missing_and_no_more() -> None:
-    (made,), short = fund({"main": [500, 400, 300]}, {"main": Purse((10_000, 350))}, {"main": RATE}, fee_of)
+    (made,), short = fund({"main": [500, 400, 300]}, {"main": Purse((1_000, 350))}, {"main": RATE}, fee_of)
     assert short == ()
-    assert (made.chain, made.inputs, made.outputs) == ("main", 1, (500, 400))
+    assert (made.chain, made.inputs, len(made.outputs)) == ("main", 1, 2)
     assert made.cost == Cost(transactions=1, fees=fee_of(1, 2, RATE))
+
+
+def test_a_split_makes_coins_whose_change_is_still_a_coin_when_the_purse_allows() -> None:
+    (made,), _ = fund({"main": [500, 400, 300]}, {"main": Purse((10_000, 350))}, {"main": RATE}, fee_of)
+    assert made.outputs == (ROOMY, ROOMY)
+    assert roomy((500, 400), 0) == (500, 400)
+    assert roomy((500, 400), 1_000) == (1_000, 400)
+    assert roomy((5_000, 400), 10_000) == (5_000, ROOMY)
 
 
 def test_as_few_coins_as_possible_are_merged() -> None:
@@ -41,7 +49,7 @@ def test_a_need_below_one_satoshi_still_takes_a_coin() -> None:
     _, (short,) = fund({"main": [-900]}, {"main": Purse(())}, {"main": RATE}, fee_of)
     assert short.missing == 1
     (made,), _ = fund({"main": [-900, -900]}, {"main": Purse((1000,))}, {"main": RATE}, fee_of)
-    assert made.outputs == (1, 1)
+    assert len(made.outputs) == 2
 
 
 def test_a_purse_that_cannot_pay_says_what_one_coin_would_mend() -> None:

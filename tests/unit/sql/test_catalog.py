@@ -123,7 +123,7 @@ def dataset(hosts: Mapping[str, Any] | None = None, **facts: Any) -> Record:
     outputs = {
         "tokens": [{"outpoint": f"{TXID}.0", "topic": "tm_producer"}],
         "files": [{"path": "a.json", "size": 5_000_000_000, "sha256": SHA, "mediaType": "application/json"}],
-        "version": 3,
+        "document": {"digest": "dd" * 32, "size": 900, "sequence": 3},
         "replicas": {"eu1": {SHA: {"location": "https://eu1.example/a"}}} if hosts is None else hosts,
     }
     return resource("Dataset", "btc", spec, outputs, **facts)
@@ -303,6 +303,34 @@ def test_a_row_is_updated_in_place_so_what_others_wrote_into_it_survives(
     show(ledger, dataset(confirmations=1))
     asked = "SELECT download_count, total_revenue_satoshis, created_at, updated_at FROM published_content"
     assert [list(row.values()) for row in query(asked)] == [[7, 3_000_000_000, stamp(BORN), stamp(clock.moment)]]
+
+
+@pytest.mark.row("P-DB-30")
+def test_a_description_is_made_from_the_files_where_the_manifest_asks_for_it(ledger: Ledger, query: Query) -> None:
+    spec = {key: value for key, value in dataset().body["spec"].items() if key != "description"}
+    files = [
+        {
+            "path": "a.csv",
+            "size": 9,
+            "sha256": SHA,
+            "media_type": "text/csv",
+            "details": {"rows": 1234, "columns": ["at", "close"]},
+        }
+    ]
+    for describe, expected in (
+        ("auto", f"1 file, text/csv, 9 bytes; 1,234 rows; columns at, close; SHA-256 {SHA}"),
+        (None, None),
+    ):
+        show(ledger, replace(dataset(), body={"spec": {**spec, "describe": describe}, "files": files, "using": {}}))
+        assert query("SELECT description FROM published_content") == [{"description": expected}]
+
+
+@pytest.mark.row("P-DB-25")
+def test_an_offer_must_be_renewed_before_the_last_copy_of_its_document_expires(ledger: Ledger, query: Query) -> None:
+    sha, day = "dd" * 32, int((BORN + timedelta(days=1)).timestamp())
+    kept = {"eu1": {sha: {"expires": day}}, "us1": {sha: {"expires": day - 5}, SHA: {"expires": day + 9}}}
+    show(ledger, replace(offer(), outputs={"tokens": [], "document": {"digest": sha}, "replicas": kept}))
+    assert query("SELECT expires_at FROM producer_advertisements") == [{"expires_at": stamp(BORN + timedelta(days=1))}]
 
 
 @pytest.mark.row("P-DB-28")

@@ -51,8 +51,10 @@ def test_every_satoshi_may_be_spent() -> None:
 
 def test_sixty_diamonds_are_linear_work(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[tuple[str, int]] = []
-    real = proof.unlocks
-    monkeypatch.setattr(proof, "unlocks", lambda tx, index, source: (done.append((tx.txid, index)), real(tx, index, source))[1])
+    real = proof._plainly_unlocks
+    monkeypatch.setattr(
+        proof, "_plainly_unlocks", lambda tx, index, source: (done.append((tx.txid, index)), real(tx, index, source))[1]
+    )
     calls, roots = [], []
     for steps in (30, 60):
         ancestry, tip = diamond(steps)
@@ -263,6 +265,8 @@ def test_plain_scripts_are_decided_without_the_interpreter(flags: int, monkeypat
         push(public_key(SECRET)),
         push(signature(PURSE)) + push(public_key(OTHER)),
         push(signature(PURSE, OTHER)) + push(public_key(SECRET)),
+        push(signature(PURSE, OTHER)) + push(public_key(OTHER)),  # a thief's own key, well signed
+        b"\x4c" + push(signature(PURSE)) + push(public_key(SECRET)),  # not the shortest push
         push(signature(PURSE)[:-1]) + push(public_key(SECRET)),
         push(signature(PURSE)[:-1] + b"\x40") + push(public_key(SECRET)),
         push(signature(PURSE)[:-1] + b"\x01") + push(public_key(SECRET)),
@@ -304,17 +308,42 @@ def test_a_script_hash_of_old_is_not_taken_for_a_puzzle() -> None:
 @pytest.mark.parametrize(
     "lock",
     [
-        b"\x61" * 6000 + b"\x51",  # more operations than we run
-        push(bytes(500_000)) + b"\x76\x7e" * 8 + b"\x75\x51",  # doubling half a megabyte
-        b"\x51" + b"\x51" * 200_000,
+        b"\x61" * 501 + b"\x51",  # more operations than we run
+        push(bytes(50_000)) + b"\x76\x7e" * 8 + b"\x75\x51",  # doubling again and again
+        push(bytes(90_000)) + b"\x76\xa8\x75" * 200 + b"\x75\x51",  # hashing again and again
+        b"\x51" * 90_000,
+        b"\x00\x63" + push(bytes(100_001)) + b"\x68\x51",
         b"\x4e\xff\xff\xff\x7f",
         b"\xba\xff",
         b"\x63",
     ],
-    ids=["operations", "memory", "stack", "cut push", "no such opcode", "open branch"],
+    ids=["operations", "memory", "hashes", "stack", "size", "cut push", "no such opcode", "open branch"],
 )
 def test_a_hostile_script_is_false_and_costs_little(lock: bytes) -> None:
     assert not spend(lock, b"")
+
+
+def puzzle(count: int) -> tuple[Ancestry, Tx]:
+    """A transaction whose `count` inputs each need the interpreter."""
+    lock = b"\xa8" + push(sha256(b"secret")) + b"\x87"
+    ancestry, coin = mined(*[10] * count, script=lock)
+    tx = Tx(tuple(TxIn(coin.txid, n, push(b"secret")) for n in range(count)), (TxOut(1, PURSE),))
+    ancestry.add(tx)
+    return ancestry, tx
+
+
+def test_an_envelope_may_hold_only_so_many_unusual_scripts() -> None:
+    ask(*puzzle(proof.MAX_INTERPRETED))
+    refused(*puzzle(proof.MAX_INTERPRETED + 1), "more than 50 inputs with unusual scripts")
+
+
+def test_a_large_transaction_is_not_interpreted_but_a_plain_one_is_checked() -> None:
+    ancestry, tx = puzzle(1)
+    ancestry.add(large := replace(tx, outputs=(*tx.outputs, TxOut(0, b"\x6a" + bytes(100_000)))))
+    refused(ancestry, large, "the script of input 0 does not unlock")
+    ancestry, coin = mined(1000)
+    ancestry.add(plain := child(coin, TxOut(0, b"\x00\x6a" + push(bytes(200_000)))))
+    ask(ancestry, plain)
 
 
 # --- headers -------------------------------------------------------------------------------------

@@ -1,0 +1,67 @@
+"""Facts that a file's own bytes state: rows, columns, first and last moment. Deterministic; nothing is guessed.
+
+A format that is not known, or a file that does not keep to its format, has no such facts: {}.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from reconciler.model.canonical import Json
+
+# Tables beyond this are not read a second time only to be described.
+MAX_DESCRIBED = 64 * 1024 * 1024
+MAX_COLUMNS = 64
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}.*)?")
+
+
+def details(path: Path, media_type: str) -> Mapping[str, Json]:
+    """{"rows", "columns", "from"?, "to"?} of a CSV, JSON-array or NDJSON file; {} for anything else."""
+    reader = _READERS.get(media_type)
+    if reader is None or path.stat().st_size > MAX_DESCRIBED:
+        return {}
+    try:
+        return reader(path)
+    except (UnicodeDecodeError, csv.Error, ValueError, StopIteration):
+        return {}
+
+
+def _csv(path: Path) -> Mapping[str, Json]:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        rows = csv.reader(stream, strict=True)
+        columns = next(rows)
+        return _table(columns, (row[0] for row in rows if row))
+
+
+def _json(path: Path) -> Mapping[str, Json]:
+    return _objects(json.loads(path.read_text("utf-8")))
+
+
+def _ndjson(path: Path) -> Mapping[str, Json]:
+    with path.open(encoding="utf-8") as stream:
+        return _objects([json.loads(line) for line in stream if line.strip()])
+
+
+def _objects(items: Json) -> Mapping[str, Json]:
+    if not isinstance(items, list) or not items or not all(isinstance(item, dict) and item for item in items):
+        return {}
+    columns = list(items[0])
+    return _table(columns, (str(item.get(columns[0], "")) for item in items))
+
+
+def _table(columns: list[str], first_column: Iterable[str]) -> Mapping[str, Json]:
+    """Rows are counted; the first column is a span where every value in it is an ISO 8601 date or time."""
+    rows, low, high, dated = 0, "", "", True
+    for value in first_column:
+        rows += 1
+        dated = dated and _MOMENT.fullmatch(value) is not None
+        low, high = (min(low or value, value), max(high, value)) if dated else ("", "")
+    found: dict[str, Json] = {"rows": rows, "columns": columns[:MAX_COLUMNS]}
+    return {**found, "from": low, "to": high} if dated and rows else found
+
+
+_READERS = {"text/csv": _csv, "application/json": _json, "application/x-ndjson": _ndjson}

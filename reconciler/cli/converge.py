@@ -1,0 +1,211 @@
+"""`plan`, `diff` and `drift`: what differs, what it would cost, and nothing done. `apply` and `destroy` are bound here too."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from reconciler.cli import apply, exits, output, planning
+from reconciler.cli.context import GLOBALS
+
+if TYPE_CHECKING:
+    from reconciler.model.change import Change
+    from reconciler.model.plan import Plan
+
+Detailed = Annotated[bool, typer.Option("--detailed-exitcode", help="Exit 2 when something is pending.")]
+_DIFF_ROLES = {"+": "add", "-": "remove", "@": "hint"}
+
+
+def bind(app: typer.Typer) -> None:
+    """Add the verbs."""
+    for verb in (plan, diff, drift):
+        app.command()(verb)
+    apply.bind(app)
+
+
+def plan(
+    directory: planning.Directory = None,
+    environment: planning.Environment = None,
+    target: planning.Targets = None,
+    exclude: planning.Excluded = None,
+    destroy: planning.Destroy = False,
+    refresh_only: planning.RefreshOnly = False,
+    refresh: planning.Refresh = True,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Save the plan, to apply exactly this.")] = None,
+    form: Annotated[
+        Literal["text", "json", "jsonl", "markdown"], typer.Option("-o", "--output", help="How the plan is written.")
+    ] = "text",
+    detailed: Detailed = False,
+    max_spend: planning.MaxSpend = None,
+) -> int:
+    """Show what apply would do and what it would cost. Writes nothing, anywhere, but the file of --out."""
+    wish = planning.Wish(
+        directory, environment, planning.listed(target), planning.listed(exclude), destroy, refresh_only, refresh, max_spend
+    )
+    prepared = _prepared(wish)
+    if prepared is None:
+        return exits.ERROR
+    saved = _save(prepared.plan, out) if out is not None else None
+    planning.tell_plan(prepared, form, saved if form == "text" else None)
+    if saved is not None and form != "text":
+        output.say(saved)
+    return planning.verdict(prepared.plan, detailed)
+
+
+def _prepared(wish: planning.Wish) -> planning.Prepared | None:
+    """The plan, or None when the manifests have errors, which have then been shown."""
+
+    async def main() -> planning.Prepared | None:
+        async with planning.opened(wish) as space:
+            try:
+                return await planning.prepare(space, wish)
+            except planning.Invalid:
+                return None
+
+    return asyncio.run(main())
+
+
+def _save(made: Plan, file: Path) -> str:
+    """Write the plan file; the sentence that says so and what to do next."""
+    from reconciler.planner.planfile import write_plan
+
+    content = write_plan(made)
+    part = file.with_name(file.name + ".part")
+    try:
+        part.write_bytes(content)
+        part.replace(file)
+    except OSError as error:
+        from reconciler.model.errors import Refused
+
+        raise Refused(
+            "plan-out", f"cannot write {file}: {error.strerror}", hint="name a file in a directory that exists"
+        ) from error
+    approvals = "".join(f" --approve {guard.name}" for guard in made.refusals)
+    return f"Saved to {file} (sha256 {apply.digest_of(content)[:8]}…). Apply with: reconciler apply {file}{approvals}"
+
+
+def diff(
+    directory: planning.Directory = None,
+    environment: planning.Environment = None,
+    target: planning.Targets = None,
+    exclude: planning.Excluded = None,
+    refresh: planning.Refresh = True,
+) -> int:
+    """Show what differs as a unified diff. Exit code 0: nothing, 1: something, more: an error."""
+    from reconciler.model.errors import ReconcilerError
+
+    wish = planning.Wish(directory, environment, planning.listed(target), planning.listed(exclude), refresh=refresh)
+    try:
+        prepared = _prepared(wish)
+    except ReconcilerError as error:
+        output.fail(error.message, error.hint)
+        return max(exits.CHANGES, exits.code_of(error))
+    if prepared is None:
+        return exits.CHANGES
+    paint, differs = output.style_for(sys.stdout, GLOBALS.colour), False
+    for change in prepared.plan.changes:
+        for line in _unified(change):
+            differs = True
+            output.data(paint(_DIFF_ROLES.get(line[:1], "plain"), line))
+    return 1 if differs else exits.OK
+
+
+def _unified(change: Change) -> Iterator[str]:
+    """The lines that differ between record and manifest, and between record and world."""
+    from reconciler.model.change import Cause, Verb
+    from reconciler.planner import phrases
+
+    gone = change.verb in (Verb.DELETE, Verb.FORGET)
+    if change.verb.acts and change.verb is not Verb.REPAIR:
+        before = _yaml(change.before.body if change.before else None)
+        after = _yaml(None if gone else change.body)
+        names = (f"recorded/{change.ref}" if before else "/dev/null", f"declared/{change.ref}" if after else "/dev/null")
+        yield from (line.rstrip("\n") for line in difflib.unified_diff(before, after, *names))
+    drifted = [delta for delta in change.deltas if delta.cause is Cause.DRIFT]
+    if drifted:
+        yield from (f"--- recorded/{change.ref}", f"+++ observed/{change.ref}", f"@@ {len(drifted)} places @@")
+        for delta in drifted:
+            path = phrases.harmless(delta.path)
+            yield from (f"-{path}: {phrases.value(delta.before)}", f"+{path}: {phrases.value(delta.after)}")
+
+
+def _yaml(body: Any) -> list[str]:
+    from reconciler.manifest.scaffold import to_yaml
+    from reconciler.model.codec import encode
+    from reconciler.planner.diff import redact
+
+    if body is None:
+        return []
+    shown = redact(encode(body))
+    # What the required resources export is theirs to differ in; here it shows only where it moves the dependent.
+    return to_yaml({key: shown[key] for key in ("spec", "files", "using") if shown.get(key)}).splitlines(keepends=True)
+
+
+def drift(
+    key: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="Kind/name; everything if omitted.")] = None,
+    detailed: Detailed = False,
+    form: Annotated[Literal["text", "json"], typer.Option("-o", "--output", help="How it is written.")] = "text",
+) -> int:
+    """Look at the network and say where it left the records. Changes nothing; what the manifests ask for is not looked at."""
+    wish = planning.Wish(targets=planning.listed(key), refresh_only=True)
+    prepared = _prepared(wish)
+    if prepared is None:
+        return exits.ERROR
+    found = [_drifted(change) for change in prepared.plan.changes if _left(change)]
+    if form == "json":
+        output.document(
+            {
+                "drifted": [one for one in found if one["state"] == "drifted"],
+                "unknown": [o for o in found if o["state"] != "drifted"],
+            }
+        )
+    else:
+        _tell_drift(prepared, found)
+    drifted = any(one["state"] == "drifted" for one in found)
+    return exits.CHANGES if detailed and drifted else exits.OK
+
+
+def _left(change: Change) -> bool:
+    from reconciler.model.change import Cause, Verb
+
+    return change.verb is not Verb.NONE or any(delta.cause is Cause.DRIFT for delta in change.deltas)
+
+
+def _drifted(change: Change) -> dict[str, Any]:
+    from reconciler.model.change import Cause, Verb
+    from reconciler.model.codec import encode
+    from reconciler.planner.render import why
+
+    places = [delta for delta in change.deltas if delta.cause is Cause.DRIFT]
+    return {
+        "ref": str(change.ref),
+        "state": "unknown" if change.verb is Verb.DEFER else "drifted",
+        "why": change.detail or why(change),
+        "repair": change.verb.value if change.verb.acts else None,
+        "satoshis": change.cost.satoshis,
+        "places": [{"path": one.path, "expected": encode(one.before), "observed": encode(one.after)} for one in places],
+    }
+
+
+def _tell_drift(prepared: planning.Prepared, found: list[dict[str, Any]]) -> None:
+    from reconciler.planner import phrases
+
+    paint = output.style_for(sys.stdout, GLOBALS.colour)
+    output.data(paint("dim", prepared.head[1]))
+    for one in found:
+        mark = "≈" if one["state"] == "drifted" else "?"
+        mend = f"  → {one['repair']}, {phrases.sats(one['satoshis']) if one['satoshis'] else 'free'}" if one["repair"] else ""
+        output.data(paint("repair" if mark == "≈" else "dim", f"  {mark} {one['ref']:<34} {phrases.harmless(one['why'])}{mend}"))
+        for place in one["places"]:
+            told = f"{phrases.value(place['expected'])} → {phrases.value(place['observed'])}"
+            output.data(f"      {phrases.harmless(place['path'])}: {told}")
+    drifted = sum(one["state"] == "drifted" for one in found)
+    steady = len(prepared.plan.changes) - len(found)
+    told = f"{drifted} drifted, {len(found) - drifted} unknown, {steady} as recorded"
+    output.data(paint("heading", told) + (". Repair with: reconciler apply --refresh-only" if drifted else ""))

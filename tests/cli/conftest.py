@@ -1,0 +1,101 @@
+"""The command line as its users meet it: a process of its own, whose streams and exit code are all there is."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "/tmp/try.py"]
+PASSPHRASE = "correct horse battery staple"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Its data as JSON."""
+        return json.loads(self.out)
+
+
+Cli = Callable[..., Ran]
+
+
+def run(
+    *words: str | Path, cwd: Path, env: dict[str, str] | None = None, stdin: str | bytes | None = None, expect: int | None = 0
+) -> Ran:
+    """Run one command; its exit code must be `expect` unless that is None. The environment names no terminal and no settings."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("RECONCILER_")}
+    whole = {
+        **clean,
+        "PYTHONPATH": str(ROOT),
+        "RECONCILER_PASSPHRASE": PASSPHRASE,
+        "TERM": "dumb",
+        "COLUMNS": "100",
+        **(env or {}),
+    }
+    given = stdin.encode() if isinstance(stdin, str) else stdin
+    pipe = {"input": given} if given is not None else {"stdin": subprocess.DEVNULL}
+    command = [*COMMAND, *map(str, words)]
+    done = subprocess.run(command, cwd=cwd, env=whole, capture_output=True, timeout=120, check=False, **pipe)
+    ran = Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+    assert expect is None or ran.code == expect, f"exit code {ran.code}\n{ran.out}\n{ran.err}"
+    assert "Traceback" not in ran.err, ran.err
+    return ran
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """A repository as `init` makes it, with something to sell."""
+    root = tmp_path / "shop"
+    run("init", root, "--template", "market-data", "--name", "Corner Desk", cwd=tmp_path)
+    return root
+
+
+@pytest.fixture
+def cli(repo: Path) -> Cli:
+    """Run a command in that repository."""
+
+    def call(*words: str | Path, **how: Any) -> Ran:
+        return run(*words, **{"cwd": repo, **how})
+
+    return call
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A repository whose Network is a devnet on loopback, with a filled purse."""
+
+    root: Path
+
+    def __call__(self, *words: str | Path, **how: Any) -> Ran:
+        """Run a command in it."""
+        return run(*words, **{"cwd": self.root, **how})
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """One devnet on free ports for the tests of a module; it is gone afterwards."""
+    root = tmp_path_factory.mktemp("cli") / "shop"
+    run("init", root, "--template", "market-data", "--name", "Corner Desk", cwd=root.parent)
+    made = Shop(root)
+    made("devnet", "up", "--base-port", "0")
+    try:
+        gateway = 'gateway: {publicUrl: "https://shop.example.com"}'
+        (root / "network.yaml").write_text(made("devnet", "manifest").out + f"  {gateway}\n")
+        made("wallet", "fund", "--satoshis", "500000")
+        yield made
+    finally:
+        made("devnet", "down")
