@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
-from reconciler.cli import exits, holders, outcome, output, planning
+from reconciler.cli import exits, outcome, output, planning, saved_plan, waiting
 from reconciler.cli.context import GLOBALS
+from reconciler.cli.interrupt import Signals
 from reconciler.cli.watching import Display, events_to
 
 if TYPE_CHECKING:
@@ -56,43 +57,6 @@ class Order:
     timeout: float = 600.0
     form: str = "text"
     question: Callable[[Plan], bool] | None = None
-
-
-@dataclass(slots=True)
-class Signals:
-    """SIGINT and SIGTERM while money moves: the first stops politely, the second at once. `code` is the exit code due."""
-
-    display: Display
-    stop: Callable[[], None] | None = None
-    code: int = 0
-    _task: asyncio.Task[object] | None = field(default=None)
-
-    @contextlib.contextmanager
-    def heard(self) -> Iterator[None]:
-        """Listen inside this block."""
-        loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        for number, code in ((signal.SIGINT, exits.INTERRUPTED), (signal.SIGTERM, exits.TERMINATED)):
-            loop.add_signal_handler(number, self._hear, code)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
-
-    def _hear(self, code: int) -> None:
-        again, self.code = bool(self.code), code
-        if again or self.stop is None:
-            if self._task is not None:
-                self._task.cancel()
-            return
-        flying = list(self.display.flying.values())
-        told = (
-            f"; {len(flying)} transaction{'s' * (len(flying) != 1)} in flight ({', '.join(f[:8] + '…' for f in flying)})"
-            if flying
-            else ""
-        )
-        self.display.say(f"      stopping: no new actions{told}{', journalled' if flying else ''}; once more to abort")
-        self.stop()
 
 
 def bind(app: typer.Typer) -> None:
@@ -184,7 +148,7 @@ def execute(order: Order, events: Path | None) -> int:
 
 
 async def _carry_out(order: Order, display: Display) -> int:
-    saved = _saved(order.file) if order.file is not None else None
+    saved = saved_plan.read(order.file) if order.file is not None else None
     signals = Signals(display)
     try:
         async with planning.opened(order.wish, watch=display.watch, on_upload=display.upload) as space:
@@ -208,17 +172,6 @@ async def _carry_out(order: Order, display: Display) -> int:
         return signals.code
 
 
-def _saved(file: Path) -> Plan:
-    from reconciler.model.errors import Refused
-    from reconciler.planner.planfile import read_plan
-
-    try:
-        return read_plan(file.read_bytes())
-    except OSError as error:
-        hint = "make it with: reconciler plan --out FILE"
-        raise Refused("no-plan-file", f"cannot read {file}: {error.strerror}", hint=hint) from error
-
-
 # --- before ------------------------------------------------------------------------------------------
 
 
@@ -227,7 +180,6 @@ async def _recover(space: Workspace, display: Display) -> dict[str, str]:
     from reconciler.engine.recover import recover
     from reconciler.model.intent import RunState
 
-    holders.release_dead(space)
     with space.ports.ledger.begin() as tx:
         runs = tx.runs(state=RunState.OPEN)
     if not runs:
@@ -240,7 +192,7 @@ async def _recover(space: Workspace, display: Display) -> dict[str, str]:
 async def _planned(space: Workspace, order: Order, display: Display, saved: Plan | None) -> Plan | None:
     """The plan that is to be carried out; None when a guard refuses it, which has then been told."""
     if saved is not None:
-        _check(space, saved, order)
+        saved_plan.check(space, saved, order.plan_id, order.wish.approved)
         refused = [guard for guard in saved.refusals if guard.name not in order.wish.approved]
         if refused or saved.refusals:
             refused = refused or [guard for guard in saved.refusals if guard.name == "funds"]
@@ -262,46 +214,6 @@ async def _planned(space: Workspace, order: Order, display: Display, saved: Plan
                 output.fail(f"cannot apply {plan.id}: guard {guard.name} refuses it ({guard.message})", f"--approve {guard.name}")
         return None
     return plan
-
-
-def _check(space: Workspace, plan: Plan, order: Order) -> None:
-    """Conflict when a saved plan no longer fits this ledger: other lineage or environment, or a resource that moved since.
-
-    Only the resources of the plan are looked at: work on others does not make it stale. What it has done itself is no change.
-    """
-    from reconciler.engine.survey import midnight
-    from reconciler.model.errors import Conflict, GuardRefused
-    from reconciler.model.intent import RunState
-    from reconciler.planner.phrases import sats
-
-    again = "plan again"
-    if order.plan_id not in (None, plan.id):
-        raise Conflict("other-plan", f"cannot apply {order.plan_id}: the file holds {plan.id}", hint=again)
-    recorded = space.ports.ledger.read(midnight(space.ports.clock.now()))
-    if plan.lineage != recorded.lineage:
-        raise Conflict("other-ledger", "cannot apply this plan: it was made for another ledger", hint=again)
-    if plan.environment != space.settings.environment:
-        message = f"cannot apply this plan: it was made for environment {plan.environment or 'base'!r}"
-        raise Conflict(
-            "other-environment", message, hint=f"add --env {plan.environment}" if plan.environment else "leave out --env"
-        )
-    left = 0
-    with space.ports.ledger.begin() as tx:
-        for change in plan.acting:
-            run = tx.run(change.run_id(plan.lineage))
-            if run is not None:
-                left += 0 if run.state is RunState.DONE else change.cost.satoshis
-                continue
-            left += change.cost.satoshis
-            now = recorded.records[change.ref].generation if change.ref in recorded.records else 0
-            then = change.before.generation if change.before else 0
-            if now != then or recorded.attempts.get(change.ref, 0) != change.attempt:
-                told = f"cannot apply this plan to {change.ref}: it has changed since (generation {then}, now {now})"
-                raise Conflict("stale", told, hint=again)
-    most = space.settings.limits.spend_day
-    if most is not None and left > 0 and recorded.spent_today + left > most and "spend-day" not in order.wish.approved:
-        told = f"cannot apply {plan.id}: {sats(recorded.spent_today)} spent today, {sats(left)} to go, {sats(most)} per day"
-        raise GuardRefused("spend-day", told, hint="--approve spend-day, or wait until midnight UTC")
 
 
 def _nothing(plan: Plan, order: Order, recovered: dict[str, str]) -> int:
@@ -371,10 +283,13 @@ async def _execute(
     signals.stop = executor.stop
     report = await executor.run()
     display.rest()
+    patient = True
     if not signals.code and order.wait != "seen":
-        signals.stop = None
-        await _wait(space, order, display, signals, plan, executor)
+        mined = order.wait == "mined"
+        patient = await waiting.wait(space, plan, executor, display, signals, mined=mined, timeout=order.timeout)
     result = outcome.gather(space, plan, report, recovered)
+    if not patient:
+        result.code = max(result.code, exits.PARTIAL)
     if signals.code and not report.complete:
         result.code = signals.code
     _tell(result, order, display, signals)
@@ -400,67 +315,3 @@ def _tell(result: outcome.Result, order: Order, display: Display, signals: Signa
         return
     for line in outcome.closing(result, display.paint):
         display.say(line)
-
-
-async def _wait(space: Workspace, order: Order, display: Display, signals: Signals, plan: Plan, executor: Executor) -> None:
-    """Until what had to wait is done and, for `mined`, every transaction of the plan is in a block; or until the time is up."""
-    from datetime import timedelta
-
-    until = space.ports.clock.now() + timedelta(seconds=order.timeout)
-    said = ""
-    while space.ports.clock.now() < until:
-        await _retry_due(space, plan, executor)
-        told = await _missing(space, plan, executor, mined=order.wait == "mined")
-        if not told:
-            return
-        if told != said:
-            display.say(f"      {display.paint('dim', told)}")
-            said = told
-        await space.ports.clock.sleep(_PAUSE)
-    output.say(f"waited {order.timeout:g} s in vain; the daemon, or the same command, goes on")
-
-
-async def _retry_due(space: Workspace, plan: Plan, executor: Executor) -> None:
-    """Take up again what was put off, once its time has come."""
-    from datetime import datetime
-
-    from reconciler.engine.execute import Executor, Fate
-
-    results, now = executor.report.results, space.ports.clock.now()
-    due = [
-        ref
-        for ref, one in results.items()
-        if one.fate is Fate.PENDING and (not isinstance(one.retry_at, datetime) or one.retry_at <= now)
-    ]
-    if not due:
-        return
-    again = {ref for ref, one in results.items() if ref in due or one.fate is Fate.SKIPPED}
-    narrowed = replace(plan, changes=tuple(change for change in plan.changes if change.ref in again), funding=())
-    # The narrowed plan executes the same changes, so their runs are the same; only its own id differs, and nobody asks for it.
-    report = await Executor(space.runner, narrowed, executor.parallelism).run()
-    results.update(report.results)
-
-
-async def _missing(space: Workspace, plan: Plan, executor: Executor, *, mined: bool) -> str:
-    """What is still waited for, in words; empty when nothing is."""
-    from reconciler.engine.confirm import confirm
-    from reconciler.engine.execute import Fate
-    from reconciler.engine.handlers import chain_nets
-    from reconciler.engine.survey import midnight
-
-    pending = executor.report.count(Fate.PENDING)
-    if pending:
-        return f"{pending} waiting for the network"
-    if not mined:
-        return ""
-    await confirm(space.ports, chain_nets(space.ports.ledger.read(midnight(space.ports.clock.now()))))
-    result = outcome.gather(space, plan, executor.report, {})
-    wanted = {txid for one in (*result.moved.values(), *result.split) for txid in one.txids}
-    with space.ports.ledger.begin() as tx:
-        found = {txid for txid in wanted if (stored := tx.transaction(txid)) is not None and stored.state == "mined"}
-    return "" if found == wanted else f"{len(found)} of {len(wanted)} transactions in a block"
-
-
-def digest_of(data: bytes) -> str:
-    """SHA-256 of a plan file, hex, as it is quoted when the plan is saved."""
-    return hashlib.sha256(data).hexdigest()

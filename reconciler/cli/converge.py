@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from reconciler.cli import apply, exits, output, planning
+from reconciler.cli import apply, exits, output, planning, saved_plan
 from reconciler.cli.context import GLOBALS
 
 if TYPE_CHECKING:
     from reconciler.model.change import Change
-    from reconciler.model.plan import Plan
 
 Detailed = Annotated[bool, typer.Option("--detailed-exitcode", help="Exit 2 when something is pending.")]
 _DIFF_ROLES = {"+": "add", "-": "remove", "@": "hint"}
@@ -51,7 +50,7 @@ def plan(
     prepared = _prepared(wish)
     if prepared is None:
         return exits.ERROR
-    saved = _save(prepared.plan, out) if out is not None else None
+    saved = saved_plan.save(prepared.plan, out) if out is not None else None
     planning.tell_plan(prepared, form, saved if form == "text" else None)
     if saved is not None and form != "text":
         output.say(saved)
@@ -69,25 +68,6 @@ def _prepared(wish: planning.Wish) -> planning.Prepared | None:
                 return None
 
     return asyncio.run(main())
-
-
-def _save(made: Plan, file: Path) -> str:
-    """Write the plan file; the sentence that says so and what to do next."""
-    from reconciler.planner.planfile import write_plan
-
-    content = write_plan(made)
-    part = file.with_name(file.name + ".part")
-    try:
-        part.write_bytes(content)
-        part.replace(file)
-    except OSError as error:
-        from reconciler.model.errors import Refused
-
-        raise Refused(
-            "plan-out", f"cannot write {file}: {error.strerror}", hint="name a file in a directory that exists"
-        ) from error
-    approvals = "".join(f" --approve {guard.name}" for guard in made.refusals)
-    return f"Saved to {file} (sha256 {apply.digest_of(content)[:8]}…). Apply with: reconciler apply {file}{approvals}"
 
 
 def diff(
@@ -144,7 +124,14 @@ def _yaml(body: Any) -> list[str]:
         return []
     shown = redact(encode(body))
     # What the required resources export is theirs to differ in; here it shows only where it moves the dependent.
-    return to_yaml({key: shown[key] for key in ("spec", "files", "using") if shown.get(key)}).splitlines(keepends=True)
+    return to_yaml(_sorted({key: shown[key] for key in ("spec", "files", "using") if shown.get(key)})).splitlines(keepends=True)
+
+
+def _sorted(value: Any) -> Any:
+    """Mappings in the order of their keys: a diff shows what changed, never where it was written."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 def drift(

@@ -66,9 +66,6 @@ async def _forever(chosen: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with workspace(chosen) as space:
-        for key in holders.release_dead(space):
-            logging.getLogger("reconciler.daemon").warning("lease.freed", extra={"ref": key})
-
         def ready() -> None:
             notify("READY=1")
 
@@ -156,7 +153,6 @@ async def _once(chosen: Settings) -> int:
     from reconciler.compose import workspace
 
     async with workspace(chosen) as space:
-        holders.release_dead(space)
         work, task, code = _Pass(space), asyncio.current_task(), [0]
 
         def hear(due: int) -> None:
@@ -196,7 +192,6 @@ async def _reconcile(selectors: list[str], force: bool) -> int:
 
     chosen = settings()
     async with workspace(replace(chosen, mode="auto") if force else chosen) as space:
-        holders.release_dead(space)
         refs = _named(space, selectors)
         keys = [f"look/{ref}" for ref in refs] if selectors else ["plan"]
         daemon = holders.presence(space)

@@ -1,7 +1,4 @@
-"""`status`, `get`, `describe`, `tree`, `history`, `events`: what is known, from the ledger alone.
-
-`journal` and `doctor` are bound here too.
-"""
+"""`status` and `get`: what is known, from the ledger alone. The other verbs that only look are bound here too."""
 
 from __future__ import annotations
 
@@ -14,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from reconciler.cli import doctor, envelope, exits, holders, journal, output
+from reconciler.cli import describe, doctor, envelope, exits, history, journal, output
+from reconciler.cli.books import Books, read
 from reconciler.cli.context import GLOBALS, with_workspace
 
 if TYPE_CHECKING:
@@ -37,56 +35,10 @@ _LOOK_EVERY = 1.0
 
 def bind(app: typer.Typer) -> None:
     """Add the verbs."""
-    for verb in (status, get, describe, tree, history, events):
-        app.command()(verb)
-    journal.bind(app)
-    doctor.bind(app)
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """One reading of the ledger: records, open runs, transactions, history (newest first), the source, the daemon."""
-
-    now: datetime
-    recorded: RecordedState
-    runs: Mapping[str, Run]
-    transactions: Mapping[str, StoredTx]
-    history: Sequence[Mapping[str, Any]]
-    source: Mapping[str, Any]
-    daemon: holders.Presence
-    budget: int | None
-
-    def chosen(self, selectors: Sequence[str] | None) -> list[Record]:
-        """The records that selectors name, in order; all without any."""
-        from reconciler.cli.planning import labelled, select
-
-        known = labelled(None, self.recorded.records)
-        wanted = select(selectors, known) if selectors else frozenset(known)
-        return [self.recorded.records[ref] for ref in sorted(wanted)]
-
-    def of(self, record: Record) -> dict[str, StoredTx]:
-        """The transactions behind a record."""
-        return {txid: self.transactions[txid] for txid in envelope.txids_of(record) if txid in self.transactions}
-
-
-async def read(space: Workspace, depth: int = 100) -> Books:
-    """Read the ledger; no network, no manifests."""
-    from reconciler.engine.survey import midnight
-    from reconciler.model.intent import RunState
-
-    now = space.ports.clock.now()
-    recorded = space.ports.ledger.read(midnight(now))
-    with space.ports.ledger.begin() as tx:
-        return Books(
-            now=now,
-            recorded=recorded,
-            runs={run.key.removeprefix("ref/"): run for run in tx.runs(state=RunState.OPEN)},
-            transactions={stored.txid: stored for stored in tx.transactions()},
-            history=tx.history(limit=depth),
-            source=tx.get("source") or {},
-            daemon=holders.presence(space),
-            budget=space.settings.limits.spend_day,
-        )
+    app.command()(status)
+    app.command()(get)
+    for family in (describe, history, journal, doctor):
+        family.bind(app)
 
 
 # --- status ------------------------------------------------------------------------------------------
@@ -249,7 +201,7 @@ def get(
         paint = output.style_for(sys.stdout, GLOBALS.colour)
         output.data(_coloured(output.table(rows, _WIDE if shape == "wide" else _COLUMNS, paint), paint))
         return exits.OK
-    documents = [envelope.envelope(record, books.of(record), _events_of(books, record)) for record in records]
+    documents = [envelope.envelope(record, books.of(record), books.events_of(record)) for record in records]
     single = bool(name or "/" in kind) and len(documents) == 1
     if shape == "json":
         output.document(documents[0] if single else documents)
@@ -267,167 +219,3 @@ async def _read_with_labels(space: Workspace) -> tuple[Books, Mapping[ResourceRe
     desired = space.surveyor.load().desired
     books = await read(space, 1000)
     return books, labelled(desired, books.recorded.records)
-
-
-def _events_of(books: Books, record: Record, most: int = 10) -> list[Mapping[str, Any]]:
-    return [one for one in books.history if one["ref"] == str(record.ref)][:most]
-
-
-def describe(key: Key) -> int:
-    """Show everything about one resource: request, outputs, conditions, transactions, open run, history."""
-    books = with_workspace(lambda space: read(space, 1000))
-    (record,) = books.chosen([_exact(key)])
-    shown = envelope.envelope(record, books.of(record))
-    paint = output.style_for(sys.stdout, GLOBALS.colour)
-    lines: list[str] = []
-
-    def section(title: str, body: Sequence[str]) -> None:
-        if body:
-            lines.extend([paint("heading", title), *(f"  {line}" for line in body)])
-
-    status_ = shown["status"]
-    section(str(record.ref), _facts(record, status_))
-    section("Spec", _yaml(shown["spec"]))
-    section("Requires", [str(ref) for ref in record.requires])
-    section("Outputs", _yaml(envelope.results(record)))
-    section("Hosts", [f"{one['host']:<20} {one['state']}" for one in status_["hosts"]])
-    section("Copies", _copies(record))
-    said = [f"{c['type']:<12} {c['status']:<8} {c['reason']:<16} {c['message']}".rstrip() for c in status_["conditions"]]
-    section("Conditions", said)
-    section("Transactions", [_tx(txid, one) for txid, one in books.of(record).items()])
-    if run := books.runs.get(str(record.ref)):
-        section("Open run", with_workspace(lambda space: journal.lines_of(space, run)))
-    section("History", [_event(one) for one in reversed(_events_of(books, record))])
-    output.data("\n".join(lines))
-    return exits.OK
-
-
-def _facts(record: Record, status_: Mapping[str, Any]) -> list[str]:
-    at = f"{record.at.file}:{record.at.line}" if record.at else "no manifest"
-    facts = [f"uid         {record.uid}", f"generation  {status_['observedGeneration']}/{record.generation}"]
-    facts += [f"declared    {at}", f"revision    {record.revision or '-'}", f"cost        {record.status.fees} sat fees"]
-    if record.status.payments:
-        facts[-1] += f" + {record.status.payments} sat payments"
-    return facts + (["protected"] if record.protected else []) + (["retiring"] if record.retiring else [])
-
-
-def _yaml(value: Any) -> list[str]:
-    from reconciler.manifest.scaffold import to_yaml
-
-    return to_yaml(value).rstrip("\n").splitlines() if value else []
-
-
-def _copies(record: Record) -> list[str]:
-    from datetime import UTC
-
-    names = {file["sha256"]: file["path"] for file in record.outputs.get("files") or ()}
-    lines = []
-    for host, copies in sorted((record.outputs.get("replicas") or {}).items()):
-        for sha256, facts in sorted(copies.items(), key=lambda item: names.get(item[0], "")):
-            ends = facts.get("expires")
-            until = f"until {datetime.fromtimestamp(ends, UTC):%Y-%m-%d}" if ends and ends < 32503680000 else ""
-            lines.append(f"{host:<12} {names.get(sha256, 'document'):<28} {facts.get('location', '')}  {until}".rstrip())
-    return lines
-
-
-def _tx(txid: str, stored: StoredTx) -> str:
-    where = f" at height {stored.height}" if stored.height else ", not in a block yet" if stored.state == "seen" else ""
-    return f"{txid}  {stored.state}{where}"
-
-
-def _event(one: Mapping[str, Any]) -> str:
-    detail = one["detail"]
-    told = " ".join(str(detail[name]) for name in ("verb", "reason", "error") if detail.get(name))
-    paid = f"  {detail['satoshis']} sat" if detail.get("satoshis") else ""
-    sent = "".join(f"  {txid[:8]}…" for txid in detail.get("txids") or ())
-    return f"{one['at'][:19]}Z  {one['event']:<16} {told}{sent}{paid}"
-
-
-def _exact(key: str) -> str:
-    from reconciler.model.ref import ResourceRef
-
-    ResourceRef.parse(key)
-    return key
-
-
-def tree(key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Kind/name; everything if omitted.")] = None) -> int:
-    """Show what a resource requires, and what builds on it."""
-    books = with_workspace(read)
-    records = books.recorded.records
-    users: dict[ResourceRef, list[ResourceRef]] = {}
-    for record in records.values():
-        for other in record.requires:
-            users.setdefault(other, []).append(record.ref)
-
-    def branch(ref: ResourceRef, next_: Callable[[ResourceRef], Sequence[ResourceRef]], prefix: str) -> list[str]:
-        found = []
-        below = sorted(next_(ref))
-        for index, child in enumerate(below):
-            last = index == len(below) - 1
-            found.append(f"{prefix}{'└─ ' if last else '├─ '}{_leaf(child, records)}")
-            found += branch(child, next_, prefix + ("   " if last else "│  "))
-        return found
-
-    def requires(ref: ResourceRef) -> Sequence[ResourceRef]:
-        return records[ref].requires if ref in records else ()
-
-    def used(ref: ResourceRef) -> Sequence[ResourceRef]:
-        return users.get(ref, ())
-
-    if key is None:
-        for top in sorted(ref for ref in records if ref not in users):
-            output.data("\n".join([_leaf(top, records), *branch(top, requires, "")]))
-        return exits.OK
-    (record,) = books.chosen([_exact(key)])
-    output.data("\n".join([_leaf(record.ref, records), *branch(record.ref, requires, "")]))
-    if used(record.ref):
-        output.data("\n".join(["used by", *branch(record.ref, used, "")]))
-    return exits.OK
-
-
-def _leaf(ref: ResourceRef, records: Mapping[ResourceRef, Record]) -> str:
-    if ref not in records:
-        return f"{ref}  (not recorded)"
-    ready, reason, _ = envelope.readiness(records[ref])
-    return f"{ref}  {reason if ready == 'True' else f'not ready: {reason}'}"
-
-
-# --- what happened -----------------------------------------------------------------------------------
-
-
-def history(
-    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Kind/name; everything if omitted.")] = None,
-    limit: Limit = 100,
-    form: Form = "text",
-) -> int:
-    """Show what was done, when, and what it cost; oldest first."""
-    return _told(key, limit, form, {"change.applied", "run.stalled"})
-
-
-def events(
-    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Kind/name; everything if omitted.")] = None,
-    limit: Limit = 100,
-    form: Form = "text",
-) -> int:
-    """Show everything that was noted in the ledger; oldest first."""
-    return _told(key, limit, form, None)
-
-
-def _told(key: str | None, limit: int, form: str, only: set[str] | None) -> int:
-    from reconciler.model.ref import ResourceRef
-
-    ref = ResourceRef.parse(key) if key else None
-
-    async def work(space: Workspace) -> list[Mapping[str, Any]]:
-        with space.ports.ledger.begin() as tx:
-            return list(tx.history(ref, limit))
-
-    found = [one for one in reversed(with_workspace(work)) if only is None or one["event"] in only]
-    if form == "json":
-        output.document(found)
-        return exits.OK
-    for one in found:
-        output.data(f"{one['at'][:19]}Z  {one['ref'] or '-':<28} {_event(one).split('  ', 1)[1]}")
-    if not found:
-        output.say("nothing was noted yet")
-    return exits.OK

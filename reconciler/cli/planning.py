@@ -15,6 +15,7 @@ import typer
 
 from reconciler.cli import exits, output
 from reconciler.cli.context import GLOBALS, settings
+from reconciler.model.observation import Absent, Observation, Present, Unknown
 
 if TYPE_CHECKING:
     from reconciler.compose import Workspace
@@ -154,6 +155,7 @@ async def prepare(space: Workspace, wish: Wish) -> Prepared:
         raise Invalid
     if wish.refresh_only:
         survey = replace(survey, desired=_remembered(survey, space.settings.environment))
+    survey = replace(survey, observed={ref: _steady(one) for ref, one in survey.observed.items()})
     limits = wish.limits(survey, space.settings.limits)
     plan = space.surveyor.plan(survey, limits)
     bare = space.surveyor.plan(survey, replace(limits, approved=frozenset())).id if limits.approved else plan.id
@@ -182,6 +184,18 @@ def _remembered(survey: Survey, environment: str) -> Any:
     return replace(known, revision=survey.desired.revision if survey.desired else known.revision, resources=resources)
 
 
+def _steady(seen: Observation) -> Observation:
+    """An observation without how long it took: the same world must give the same plan id twice."""
+    copies = getattr(seen, "attributes", {}).get("replicas")
+    if not copies or not isinstance(seen, Present | Absent):
+        return seen
+    timeless = {
+        host: {sha256: {k: v for k, v in state.items() if k != "ms"} for sha256, state in held.items()}
+        for host, held in copies.items()
+    }
+    return replace(seen, attributes={**seen.attributes, "replicas": timeless})
+
+
 # --- the head: what the plan rests on ---------------------------------------------------------------
 
 
@@ -194,7 +208,6 @@ def _source_line(plan: Plan) -> str:
 
 async def _observed_line(space: Workspace, survey: Survey, wish: Wish) -> str:
     """How much of the world was seen: resources, the height of each chain, hosts that answered."""
-    from reconciler.model.observation import Unknown
     from reconciler.planner import phrases
 
     if not wish.refresh:

@@ -84,6 +84,7 @@ class Display:
             self.mirror({"type": step.what, "ref": _name(step.key), **{k: v for k, v in detail.items() if v}})
         if step.what == "run.started":
             self._runs[step.key] = _Run(step.verb, time.monotonic())
+            return
         run = self._runs.get(step.key)
         if run is not None and step.what.startswith("effect."):
             self._effect(run, step)

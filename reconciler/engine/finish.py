@@ -114,8 +114,12 @@ def _record(change: Change, outputs: Mapping[str, Json], revision: str, now: dat
 def _ready_message(outputs: Mapping[str, Json]) -> str:
     held = outputs.get("replicas") or {}
     if "files" in outputs:
-        return f"{len(outputs['files'])} files on {len(held)} hosts"
-    return f"{len(outputs.get('tokens') or ())} tokens"
+        return f"{_count(len(outputs['files']), 'file')} on {_count(len(held), 'host')}"
+    return _count(len(outputs.get("tokens") or ()), "token")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _state(tx: LedgerTransaction, change: Change, said: list[tuple[str, Truth, str, str]], now: datetime) -> None:

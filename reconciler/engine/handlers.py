@@ -13,7 +13,7 @@ from datetime import datetime
 
 from reconciler.engine.confirm import confirm, depths, note_depths
 from reconciler.engine.execute import Executor, Fate, Report
-from reconciler.engine.finish import state
+from reconciler.engine.finish import remember, state
 from reconciler.engine.recover import recover
 from reconciler.engine.run import Runner
 from reconciler.engine.survey import Survey, Surveyor, believed, midnight
@@ -136,6 +136,8 @@ class Handlers:
         if plan.refusals or (plan.acting and self.mode != "auto"):
             self._report(plan)
         elif plan.acting:
+            if survey.desired is not None:
+                remember(self.runner.ports, survey.desired, survey.recorded)
             self.executor = Executor(self.runner, plan, self.parallelism)
             report = await self.executor.run()
             self.executor = None

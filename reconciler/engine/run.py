@@ -41,10 +41,11 @@ class Runner:
 
     async def change(self, change: Change, lineage: str, revision: str) -> Outcome:
         """Begin or resume the run of a planned change. Conflict when the resource moved since the plan was made."""
-        key = f"ref/{change.ref}"
+        # Taken before what was only known after apply is filled in: whoever holds the plan must find the run again.
+        key, run_id = f"ref/{change.ref}", change.run_id(lineage)
         async with self.lease(key) as lease:
             with self.ports.ledger.begin() as tx:
-                run = tx.run(change.run_id(lineage))
+                run = tx.run(run_id)
                 if run is not None and run.state is RunState.DONE:
                     self.watch(Progress("run.skipped", key, change.verb.value))
                     record = tx.record(change.ref)
@@ -53,7 +54,7 @@ class Runner:
                     _unmoved(tx.record(change.ref), change)
                     change = self._resolved(tx, change)
                     subject = {"change": encode(change), "revision": revision}
-                    run = Run(change.run_id(lineage), key, subject, __version__, began=self.ports.clock.now())
+                    run = Run(run_id, key, subject, __version__, began=self.ports.clock.now())
                     tx.check_fence(lease.key, lease.fence)
                     run = tx.open_run(run)
             return await self._carry_out(run, lease)

@@ -152,8 +152,8 @@ class AdvertisementController:
         before: Mapping[str, Any] = change.before.outputs if change.before else {}
         net, owner = net_of(change.body), change.body["spec"]["identityRef"]
         if change.verb is Verb.REPAIR:
-            yield from tokens.resend(net, before["tokens"])
-            held = yield from documents.keep(str(change.ref), net, before["document"])
+            yield from tokens.resend(net, tokens.lost(change))
+            held = yield from documents.rekeep(change, net, before["document"])
             return {**before, "replicas": documents.merge(before["replicas"], held)}
         public_key = key_in(change.body)
         core, old = service(change.ref.name, change.body, public_key or "", net), before.get("document")

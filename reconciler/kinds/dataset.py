@@ -171,7 +171,7 @@ class DatasetController:
         net, spec = net_of(change.body), change.body["spec"]
         hosts, retention = self._hosts(change, net), int(spec["retention"]) // _MS_PER_MINUTE
         if change.verb is Verb.REPAIR:
-            yield from tokens.resend(net, before["tokens"])
+            yield from tokens.resend(net, tokens.lost(change))
         public_key = key_in(change.body) or ""
         core, live = manifest(change.ref.name, change.body, public_key), tokens.survivors(change)
         anchored = change.verb is Verb.REPAIR or self._anchored(change, core)

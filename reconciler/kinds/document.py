@@ -13,7 +13,7 @@ from reconciler.controller import Steps, ask
 from reconciler.kinds.network import Net
 from reconciler.kinds.token import Wanted
 from reconciler.model.canonical import Json, digest
-from reconciler.model.change import Cause, FieldDelta
+from reconciler.model.change import Cause, Change, FieldDelta
 from reconciler.model.effect import Attest, Blob, Endpoint, Store
 from reconciler.model.errors import Refused, RemoteProtocolError, Unavailable
 from reconciler.model.observation import Present
@@ -121,6 +121,12 @@ def keep(subject: str, net: Net, document: Document) -> Steps[Replicas]:
     return (yield from store([blob_of(document)], document_hosts(subject, net), DOCUMENT_RETENTION))
 
 
+def rekeep(change: Change, net: Net, document: Document) -> Steps[Replicas]:
+    """Put a document back on those of its hosts that were seen to lack it."""
+    hosts = [host for host in document_hosts(str(change.ref), net) if broken(change.seen, host.name)]
+    return (yield from store([blob_of(document)], hosts, DOCUMENT_RETENTION))
+
+
 def merge(old: Mapping[str, Json], new: Mapping[str, Json]) -> Replicas:
     """Two maps host -> sha256 -> facts, the newer winning."""
     return {host: {**old.get(host, {}), **new.get(host, {})} for host in sorted({*old, *new})}
@@ -148,12 +154,13 @@ async def _replica(reads: Reads, host: Endpoint | None, sha256: str) -> Mapping[
 
 def replica_drift(seen: Present, names: Mapping[str, str]) -> list[FieldDelta]:
     """A delta for every copy that is gone or changed; `names` gives a readable name to a digest."""
-    return [
+    found = [
         FieldDelta(f"replicas.{host}.{names.get(sha256, sha256[:12])}", "ok", state["state"], Cause.DRIFT)
-        for host, copies in sorted((seen.attributes.get("replicas") or {}).items())
-        for sha256, state in sorted(copies.items())
+        for host, copies in (seen.attributes.get("replicas") or {}).items()
+        for sha256, state in copies.items()
         if state["state"] in ("missing", "corrupt")
     ]
+    return sorted(found, key=lambda delta: delta.path)
 
 
 def broken(seen: Mapping[str, Json], host: str) -> set[str]:

@@ -122,8 +122,8 @@ class IdentityController:
             return {**outputs, "document": None, "tokens": [], "replicas": {}}
         net = net_of(change.body)
         if change.verb is Verb.REPAIR:
-            yield from tokens.resend(net, before["tokens"])
-            held = yield from documents.keep(str(change.ref), net, before["document"])
+            yield from tokens.resend(net, tokens.lost(change))
+            held = yield from documents.rekeep(change, net, before["document"])
             return {**before, "replicas": documents.merge(before["replicas"], held)}
         core, live = profile(change.ref.name, change.body, key["publicKey"]), tokens.survivors(change)
         old = before.get("document")

@@ -169,6 +169,13 @@ def token_drift(seen: Present) -> list[FieldDelta]:
     ]
 
 
+def lost(change: Change) -> list[Token]:
+    """The recorded tokens that some host was seen to lack: what a repair has to send again, and nothing else."""
+    seen = change.seen.get("tokens") or {}
+    recorded = change.before.outputs.get("tokens") or () if change.before else ()
+    return [token for token in recorded if "missing" in (seen.get(token["outpoint"]) or {"hosts": {}})["hosts"].values()]
+
+
 def survivors(change: Change) -> list[Token]:
     """The tokens of the record that may still be spent: all of them, less those the world showed spent."""
     if change.before is None:

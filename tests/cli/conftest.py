@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "/tmp/try.py"]
+COMMAND = [sys.executable, "-m", "reconciler"]
 PASSPHRASE = "correct horse battery staple"
 
 

@@ -194,7 +194,7 @@ def test_identity_verify_compares_key_records_and_hosts(mined: Shop) -> None:
     broken = mined("identity", "verify", "-o", "json", expect=1).json
     wrong = [one for one in broken["findings"] if one["ok"] is False]
     assert [one["what"] for one in wrong] == ["Identity/corner-desk on overlay-1"] and shown["registered"] in wrong[0]["detail"]
-    mined("devnet", "partition", "overlay-2")
+    mined("devnet", "drop", "overlay-2")
     try:
         silent = mined("identity", "verify", "-o", "json", expect=1).json["findings"]
         assert {one["what"] for one in silent if one["ok"] is None} >= {"Identity/corner-desk on overlay-2"}

@@ -137,6 +137,15 @@ def test_the_key_of_a_dead_worker_moves_on_when_its_lease_ends(queue: Queue) -> 
     assert drain(queue, at(1000)) == []
 
 
+def test_an_heir_inherits_the_urgency_of_what_was_put_meanwhile(queue: Queue) -> None:
+    queue.put("k", NOW, priority=0)
+    dead = claim(queue, owner="dead")
+    queue.put("k", NOW, priority=9)
+    queue.later(claim(queue, dead.until, "heir"), dead.until, failed=True)
+    queue.put("rival", NOW, priority=5)
+    assert drain(queue, dead.until) == ["k", "rival"]
+
+
 def test_a_wake_up_asked_for_under_a_lost_lease_is_kept(queue: Queue) -> None:
     queue.put("k", NOW)
     dead = claim(queue, owner="dead")

@@ -112,6 +112,13 @@ class Lab:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """A node on a free port, told to admit plain-http advertisements, stopped by its process id at the end."""
+    with running() as node:
+        yield node
+
+
+@contextmanager
+def running(port: int = 0) -> Iterator[Lab]:
+    """A node with an empty memory while the block runs; 0 takes a free port, a known one starts a node again."""
     folder = Path(os.environ.get("INTEROP_LAB") or ROOT.parent / "shared" / "interop").resolve()
     home = Path(os.environ.get("INTEROP_HOME") or _cache() / "overlay-interop-lab").resolve()
     missing = [name for name in ("node", "npm") if shutil.which(name) is None]
@@ -124,7 +131,7 @@ def lab() -> Iterator[Lab]:
         # The start may copy files into `home`, which a client of another test process could be reading.
         with _locked(home, fcntl.LOCK_EX):
             process = subprocess.Popen(
-                [str(folder / "start-node"), "--port", "0", "--allow-http-ads", "--open-topics", "lab,producer"],
+                [str(folder / "start-node"), "--port", str(port), "--allow-http-ads", "--open-topics", "lab,producer"],
                 stdout=subprocess.PIPE, stderr=complaints, env=_environment(home),
             )  # fmt: skip
             try:

@@ -43,6 +43,10 @@ def test_the_smallest_sufficient_coin_is_taken_and_a_held_one_before_a_free_one(
     assert assign([50, 70], [], [(60, "small")]) == 70
 
 
+def test_the_largest_need_chooses_first() -> None:
+    assert assign([50, 70], [], [(70, "exact"), (80, "larger")]) == ["larger", "exact"]
+
+
 @pytest.mark.parametrize("need", [0, -5])
 def test_a_need_of_nothing_is_our_own_mistake(need: int) -> None:
     with pytest.raises(Invariant, match="at least 1 satoshi"):

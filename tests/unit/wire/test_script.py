@@ -67,6 +67,7 @@ def test_a_token_needs_a_key_and_a_signature() -> None:
         HEAD + push(b"aa") + push(b"sig") + b"\x6d\x75",  # drops the verdict as well
         HEAD + push(b"aa") + push(b"sig") + b"\x6d\x51",  # and then true: anyone can spend
         HEAD + b"\x4c\x02aa" + push(b"sig") + b"\x6d",  # not minimal
+        HEAD + push(b"aa") + b"\x4c\x02b\x6d",  # not minimal, and its last byte poses as the drop
         HEAD + b"\x01\x05" + push(b"sig") + b"\x6d",  # not minimal: OP_5
         HEAD + push(b"aa") + b"\x4e\xff\xff\xff\xff",  # a promise of 4 GB
         b"\x21" + KEY + b"\xad" + push(b"aa") + push(b"sig") + b"\x6d",  # OP_CHECKSIGVERIFY
