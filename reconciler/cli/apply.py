@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
@@ -16,13 +15,14 @@ import typer
 
 from reconciler.cli import exits, outcome, output, planning, saved_plan, waiting
 from reconciler.cli.context import GLOBALS
+from reconciler.cli.describe import FOREVER
 from reconciler.cli.interrupt import Signals
 from reconciler.cli.watching import Display, events_to
 
 if TYPE_CHECKING:
     from reconciler.compose import Workspace
-    from reconciler.engine.execute import Executor
-    from reconciler.model.plan import Plan
+    from reconciler.engine.survey import Survey
+    from reconciler.model.plan import GuardResult, Plan
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Approve = Annotated[list[str] | None, typer.Option("--approve", metavar="GUARD", help="Let this guard pass, for this plan only.")]
@@ -40,8 +40,6 @@ EventsTo = Annotated[Path | None, typer.Option("--events-to", metavar="FILE", he
 Form = Annotated[
     Literal["text", "json", "jsonl"], typer.Option("-o", "--output", help="The result as text, one document, or a line per step.")
 ]
-# Seconds between two looks at what is waited for.
-_PAUSE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +152,7 @@ async def _carry_out(order: Order, display: Display) -> int:
         async with planning.opened(order.wish, watch=display.watch, on_upload=display.upload) as space:
             with signals.heard():
                 recovered = await _recover(space, display)
-                plan = await _planned(space, order, display, saved)
+                plan, survey = await _planned(space, order, saved)
             if plan is None:
                 return exits.GUARD
             if saved is None and not plan.acting:
@@ -162,6 +160,8 @@ async def _carry_out(order: Order, display: Display) -> int:
             if saved is None and not order.yes and order.question is not None and not _asked(order.question, plan):
                 output.say("nothing was done")
                 return exits.ERROR
+            if survey is not None:
+                _remember(space, survey)
             with signals.heard():
                 return await _execute(space, order, display, signals, plan, recovered)
     except asyncio.CancelledError:
@@ -189,16 +189,15 @@ async def _recover(space: Workspace, display: Display) -> dict[str, str]:
     return outcome.outcome_words(await recover(space.runner))
 
 
-async def _planned(space: Workspace, order: Order, display: Display, saved: Plan | None) -> Plan | None:
-    """The plan that is to be carried out; None when a guard refuses it, which has then been told."""
+async def _planned(space: Workspace, order: Order, saved: Plan | None) -> tuple[Plan | None, Survey | None]:
+    """The plan that is to be carried out and what it rests on; no plan when a guard refuses it, which has then been told."""
     if saved is not None:
         saved_plan.check(space, saved, order.plan_id, order.wish.approved)
         refused = [guard for guard in saved.refusals if guard.name not in order.wish.approved]
         if refused or saved.refusals:
             refused = refused or [guard for guard in saved.refusals if guard.name == "funds"]
-        for guard in refused:
-            output.fail(f"cannot apply {saved.id}: guard {guard.name} refuses it ({guard.message})", f"--approve {guard.name}")
-        return None if refused else saved
+        _tell_refusals(saved, refused)
+        return None if refused else saved, None
     prepared = await planning.prepare(space, order.wish)
     plan = prepared.plan
     if order.plan_id not in (None, plan.id, prepared.bare):
@@ -209,11 +208,24 @@ async def _planned(space: Workspace, order: Order, display: Display, saved: Plan
     if order.form == "text" and not (GLOBALS.quiet and order.yes):
         output.data(planning.plan_text(prepared, "" if plan.acting and not plan.refusals else None).rstrip("\n") + "\n")
     if plan.refusals:
-        if order.form != "text":
-            for guard in plan.refusals:
-                output.fail(f"cannot apply {plan.id}: guard {guard.name} refuses it ({guard.message})", f"--approve {guard.name}")
-        return None
-    return plan
+        if order.form != "text" or (GLOBALS.quiet and order.yes):
+            _tell_refusals(plan, plan.refusals)
+        return None, None
+    return plan, prepared.survey
+
+
+def _tell_refusals(plan: Plan, refusals: Sequence[GuardResult]) -> None:
+    for guard in refusals:
+        hint = "pay in what is missing" if guard.name == "funds" else f"after review: --approve {guard.name}"
+        output.fail(f"cannot apply {plan.id}: guard {guard.name} refuses it ({guard.message})", hint)
+
+
+def _remember(space: Workspace, survey: Survey) -> None:
+    """Keep what the manifests say about deletion, so that it holds when they are gone."""
+    from reconciler.engine.finish import remember
+
+    if survey.loaded.desired is not None:
+        remember(space.ports, survey.loaded.desired, survey.recorded)
 
 
 def _nothing(plan: Plan, order: Order, recovered: dict[str, str]) -> int:
@@ -258,8 +270,7 @@ def _readable_until(plan: Plan) -> list[str]:
         copies = (change.before.outputs.get("replicas") or {}) if change.before else {}
         ends = [facts["expires"] for host in copies.values() for facts in host.values() if facts.get("expires")]
         if ends:
-            # Copies without an end (a directory that somebody serves) carry a date nobody will see.
-            until = "for ever" if max(ends) > 32503680000 else f"until {datetime.fromtimestamp(max(ends), UTC):%Y-%m-%d}"
+            until = "for ever" if max(ends) > FOREVER else f"until {datetime.fromtimestamp(max(ends), UTC):%Y-%m-%d}"
             lines.append(f"{change.ref}: its bytes stay readable on {', '.join(sorted(copies))} {until}")
     return lines
 
@@ -286,11 +297,11 @@ async def _execute(
     patient = True
     if not signals.code and order.wait != "seen":
         mined = order.wait == "mined"
-        patient = await waiting.wait(space, plan, executor, display, signals, mined=mined, timeout=order.timeout)
+        patient = await waiting.wait(space, plan, executor, display, signals, mined=mined, patience=order.timeout)
     result = outcome.gather(space, plan, report, recovered)
     if not patient:
         result.code = max(result.code, exits.PARTIAL)
-    if signals.code and not report.complete:
+    if signals.code and not (report.complete and patient):
         result.code = signals.code
     _tell(result, order, display, signals)
     return result.code

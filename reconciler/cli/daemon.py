@@ -66,6 +66,7 @@ async def _forever(chosen: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with workspace(chosen) as space:
+
         def ready() -> None:
             notify("READY=1")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,9 +17,8 @@ from reconciler.cli.context import GLOBALS, with_workspace
 if TYPE_CHECKING:
     from reconciler.compose import Workspace
     from reconciler.model.intent import Run
-    from reconciler.model.record import Record, RecordedState
+    from reconciler.model.record import Record
     from reconciler.model.ref import ResourceRef
-    from reconciler.ports import StoredTx
 
 Keys = Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="Kind/name, Kind, or Kind/glob*.")]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="Kind/name.")]

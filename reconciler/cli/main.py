@@ -5,6 +5,7 @@ Verb modules import nothing heavy at their top: `reconciler --help` and `validat
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 from collections.abc import Sequence
@@ -32,6 +33,13 @@ _TERRAFORM = {
     "-parallelism": "--parallelism",
     "-no-color": "--no-color",
 }
+
+# In the order of `--help`.
+_FAMILIES = ("author", "validate", "converge", "inspect", "daemon", "keys", "devnet", "proof")
+# Building every verb costs more than `validate` itself takes, and editors call that one at every save.
+_ALONE = {"validate": "validate", "verify": "proof", "proof": "proof", "devnet": "devnet", "wallet": "keys", "identity": "keys"}
+# Parent of every fault of a command line; typer, which may bring its own click, names it nowhere that all its versions share.
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="reconciler",
@@ -68,12 +76,12 @@ def flags(
         os.environ["NO_COLOR"] = "1"
 
 
-def bind() -> typer.Typer:
-    """The program with every verb in place."""
-    from reconciler.cli import author, converge, daemon, devnet, inspect, keys, proof, validate
-
-    for family in (author, validate, converge, inspect, daemon, keys, devnet, proof):
-        family.bind(app)
+def bind(words: Sequence[str] = ()) -> typer.Typer:
+    """The program with every verb in place; or, for a command line that begins with one of `_ALONE`, only that verb's family."""
+    verb = words[0] if words else ""
+    families = [_ALONE[verb]] if verb in _ALONE and "_RECONCILER_COMPLETE" not in os.environ else _FAMILIES
+    for name in families:
+        importlib.import_module(f"reconciler.cli.{name}").bind(app)
     return app
 
 
@@ -82,14 +90,14 @@ def run(arguments: Sequence[str]) -> int:
     words = [_TERRAFORM.get(word, word) for word in arguments]
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        result = bind()(words, standalone_mode=False, prog_name="reconciler")
+        result = bind(words)(words, standalone_mode=False, prog_name="reconciler")
         return result if isinstance(result, int) else exits.OK
     except typer.Exit as stop:
         return stop.exit_code
     except typer.Abort:
         output.say("aborted; nothing was done")
         return exits.INTERRUPTED
-    except typer.TyperException as error:
+    except _CommandLineError as error:
         return _usage(error)
     except KeyboardInterrupt:
         output.say("interrupted; the journal is consistent, run the same command to continue")
@@ -101,12 +109,12 @@ def run(arguments: Sequence[str]) -> int:
         return _unplanned(error)
 
 
-def _usage(error: typer.TyperException) -> int:
+def _usage(error: Exception) -> int:
     """A command line that could not be read: what is wrong with it, and how that command is used."""
     context = getattr(error, "ctx", None)
     if context is not None:
         output.say(context.get_usage())
-    text = error.format_message()
+    text = str(getattr(error, "format_message", error.__str__)())
     output.fail(text[:1].lower() + text[1:], f"see: {context.command_path if context is not None else 'reconciler'} --help")
     return exits.USAGE
 

@@ -33,6 +33,7 @@ def save(made: Plan, file: Path) -> str:
 
 
 def read(file: Path) -> Plan:
+    """The plan in a file. Refused: there is none. GuardRefused: it was altered. Conflict: another format wrote it."""
     from reconciler.model.errors import Refused
     from reconciler.planner.planfile import read_plan
 
@@ -80,5 +81,3 @@ def check(space: Workspace, plan: Plan, plan_id: str | None, approved: frozenset
     if most is not None and left > 0 and recorded.spent_today + left > most and "spend-day" not in approved:
         told = f"cannot apply {plan.id}: {sats(recorded.spent_today)} spent today, {sats(left)} to go, {sats(most)} per day"
         raise GuardRefused("spend-day", told, hint="--approve spend-day, or wait until midnight UTC")
-
-

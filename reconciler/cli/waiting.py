@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 _PAUSE = 1.0
 
 
-async def wait(space: Workspace, plan: Plan, executor: Executor, display: Display, signals: Signals, *, mined: bool, timeout: float) -> bool:
+async def wait(
+    space: Workspace, plan: Plan, executor: Executor, display: Display, signals: Signals, *, mined: bool, patience: float
+) -> bool:
     """Until what had to wait is done and, for `mined`, every transaction of the plan is in a block; False when the time is up."""
     from datetime import timedelta
 
-    until = space.ports.clock.now() + timedelta(seconds=timeout)
+    until = space.ports.clock.now() + timedelta(seconds=patience)
     said = ""
     stopped = asyncio.Event()
     signals.stop = stopped.set
@@ -36,7 +39,7 @@ async def wait(space: Workspace, plan: Plan, executor: Executor, display: Displa
             said = told
         await space.ports.clock.sleep(_PAUSE)
     if not stopped.is_set():
-        output.say(f"waited {timeout:g} s in vain; the daemon, or the same command, goes on")
+        output.say(f"waited {patience:g} s in vain; the daemon, or the same command, goes on")
     return False
 
 
@@ -79,5 +82,3 @@ async def _missing(space: Workspace, plan: Plan, executor: Executor, *, mined: b
     with space.ports.ledger.begin() as tx:
         found = {txid for txid in wanted if (stored := tx.transaction(txid)) is not None and stored.state == "mined"}
     return "" if found == wanted else f"{len(found)} of {len(wanted)} transactions in a block"
-
-

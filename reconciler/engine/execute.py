@@ -106,13 +106,22 @@ class Executor:
                 return Result(change.ref, Fate.FAILED, failure.message, failure)
         match outcome:
             case Done():
-                return Result(change.ref, Fate.DONE)
+                return self._ready(change)
             case Stalled(error):
                 return Result(change.ref, Fate.FAILED, error.message, error)
             case Retry(at, error):
                 return Result(change.ref, Fate.PENDING, error.message, error, at)
             case Waiting(until, why):
                 return Result(change.ref, Fate.PENDING, why, None, until)
+
+    def _ready(self, change: Change) -> Result:
+        """Done, unless too few hosts admitted what was paid for: it is recorded, and a repair will send it again."""
+        with self.runner.ports.ledger.begin() as tx:
+            record = tx.record(change.ref)
+        ready = record.status.condition("Ready") if record else None
+        if ready is not None and ready.reason == "NotAdmitted":
+            return Result(change.ref, Fate.FAILED, ready.message)
+        return Result(change.ref, Fate.DONE)
 
     async def _fund(self) -> bool:
         for funding in self.plan.funding:

@@ -45,7 +45,7 @@ def _done(tx: LedgerTransaction, run: Run, change: Change, outputs: Mapping[str,
     if change.verb in (Verb.DELETE, Verb.FORGET):
         tx.drop_record(change.ref)
     else:
-        tx.put_record(_record(change, outputs, revision, now, fees, paid))
+        tx.put_record(_record(change, outputs, revision, now, (fees, paid), refusals(tx, run.id)))
     tx.advance()
     tx.close_run(run.id, RunState.DONE)
     detail = {"run": run.id, "verb": change.verb.value, "reason": change.reason.value, "generation": change.generation}
@@ -79,12 +79,26 @@ def release(tx: LedgerTransaction, run_id: str) -> None:
     tx.free(run_id)
 
 
-def _record(change: Change, outputs: Mapping[str, Json], revision: str, now: datetime, fees: int, paid: int) -> Record:
+def refusals(tx: LedgerTransaction, run_id: str) -> str:
+    """What hosts said when too few of them admitted the run's tokens; empty when enough did."""
+    said = []
+    for intent in tx.intents(run_id):
+        quorum = intent.result.get("quorum") if intent.effect == "Submit" and intent.state is IntentState.DONE else None
+        if quorum and quorum["got"] < quorum["needed"]:
+            said += [f"{host}: {answer['error']}" for host, answer in intent.result.items() if answer.get("error")]
+    return "; ".join(said)
+
+
+def _record(
+    change: Change, outputs: Mapping[str, Json], revision: str, now: datetime, moved: tuple[int, int], refused: str
+) -> Record:
     before, after = change.before, change.after
+    fees, paid = moved
     old = before.status if before else Status()
     reason = _READY_REASON.get(change.ref.kind, "Recorded")
+    truth = (Truth.FALSE, "NotAdmitted", refused) if refused else (Truth.TRUE, reason, _ready_message(outputs))
     facts = [
-        Condition("Ready", Truth.TRUE, reason, _ready_message(outputs), change.generation, now),
+        Condition("Ready", *truth, change.generation, now),
         Condition("Drifted", Truth.FALSE, "InSync", "", change.generation, now),
         Condition("Stalled", Truth.FALSE, "", "", change.generation, now),
         Condition("Reconciling", Truth.FALSE, "", "", change.generation, now),

@@ -19,9 +19,10 @@ from reconciler.engine.run import Runner
 from reconciler.engine.survey import Survey, Surveyor, believed, midnight
 from reconciler.engine.worker import Handler
 from reconciler.kinds.network import Net, read_net
+from reconciler.model.canonical import digest
 from reconciler.model.change import Cause, Verb
 from reconciler.model.codec import timestamp
-from reconciler.model.errors import ReconcilerError
+from reconciler.model.errors import ReconcilerError, Refused
 from reconciler.model.intent import Retry, RunState, Waiting
 from reconciler.model.plan import Plan
 from reconciler.model.record import RecordedState
@@ -49,6 +50,7 @@ class Handlers:
     source_fault: str = ""
     last_plan: Plan | None = None
     _reported: str = field(default="", init=False)
+    _stalled: dict[ResourceRef, str] = field(default_factory=dict, init=False)
 
     def table(self) -> Mapping[str, Handler]:
         """The prefixes, most specific first."""
@@ -70,6 +72,7 @@ class Handlers:
         """Converge one resource and what it requires."""
         await self._settle_open_runs()
         ref = ResourceRef.parse(lease.key.removeprefix("look/"))
+        self._stalled.pop(ref, None)
         await self._converge(await self._survey(), replace(self.limits, only=frozenset({ref})))
         return None
 
@@ -130,6 +133,10 @@ class Handlers:
 
     async def _converge(self, survey: Survey, limits: Limits) -> None:
         plan = self.surveyor.plan(survey, limits)
+        stalled = frozenset(c.ref for c in plan.acting if self._stalled.get(c.ref) == digest(c.body))
+        if stalled:
+            # What the world refused for good is tried again only when it was edited, or by hand.
+            plan = self.surveyor.plan(survey, replace(limits, exclude=limits.exclude | stalled))
         self.last_plan = plan
         self._note_drift(plan)
         report: Report | None = None
@@ -148,6 +155,8 @@ class Handlers:
         ports = self.runner.ports
         for change in plan.acting:
             result = report.results.get(change.ref)
+            if result is not None and result.fate is Fate.FAILED and isinstance(result.error, Refused):
+                self._stalled[change.ref] = digest(change.body)
             if result is not None and result.fate is Fate.PENDING and isinstance(result.retry_at, datetime):
                 ports.queue.put(f"run/{change.run_id(plan.lineage)}", result.retry_at)
         ports.queue.put("confirm", ports.clock.now())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from reconciler.engine.ancestry import beef_of
 from reconciler.model.canonical import Json, canonical
@@ -28,6 +29,9 @@ from reconciler.wire import document
 CONFIRM_AFTER = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
 # Lookup that finds an output of a topic; our own and the three every reference node runs.
 SERVICE_OF = {"tm_ship": "ls_ship", "tm_slap": "ls_slap", "tm_uhrp": "ls_uhrp", "tm_producer": "ls_producer"}
+# (host URL, SHA-256) of content that is being probed or sent. Resources may share content: of two that want it on one host at
+# the same moment the second must wait, and then finds it, or it would be sent and paid twice.
+_SENDING: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
 Result = Mapping[str, Json]
 
@@ -75,13 +79,13 @@ async def _submit(effect: Submit, ports: Ports) -> Result:
     answers = await asyncio.gather(*(_submit_to(host, effect, beef, ports) for host in effect.hosts))
     results = dict(zip((host.name for host in effect.hosts), answers, strict=True))
     confirmed = [name for name, answer in results.items() if answer.get("confirmed")]
-    quorum = min(effect.quorum or len(effect.hosts), len(effect.hosts))
-    if len(confirmed) >= quorum:
-        return results
+    needed = min(effect.quorum or len(effect.hosts), len(effect.hosts))
+    # What was broadcast is paid for, so a host's final no is a fact to record and repair later, not the end of the run.
+    settled = effect.want and not any(answer.get("retry") for answer in results.values())
+    if len(confirmed) >= needed or settled:
+        return {**results, "quorum": {"needed": needed, "got": len(confirmed)}}
     why = "; ".join(f"{name}: {answer['error']}" for name, answer in results.items() if answer.get("error"))
-    if any(answer.get("retry") for answer in results.values()):
-        raise Unavailable("not-admitted", f"cannot confirm {effect.txid} on {quorum} of {len(effect.hosts)} hosts: {why}")
-    raise Refused("not-admitted", f"cannot get {effect.txid} admitted by {quorum} of {len(effect.hosts)} hosts: {why}")
+    raise Unavailable("not-admitted", f"cannot confirm {effect.txid} on {needed} of {len(effect.hosts)} hosts: {why}")
 
 
 async def _submit_to(host: Endpoint, effect: Submit, beef: bytes, ports: Ports) -> dict[str, Any]:
@@ -128,7 +132,8 @@ async def _store(effect: Store, ports: Ports) -> Result:
     gate = asyncio.Semaphore(max(1, effect.parallel))
 
     async def one(sha256: str, media_type: str) -> dict[str, Json]:
-        async with gate:
+        sending = _SENDING.setdefault((effect.host.url, sha256), asyncio.Lock())
+        async with gate, sending:
             hosted = await ports.storage.find(effect.host, sha256)
             if hosted is None or (await ports.storage.check(effect.host, sha256))["state"] != "ok":
                 path = ports.blobs.path(sha256)

@@ -150,7 +150,8 @@ class Submit:
 
     `want` are output indices that must become findable per topic; `gone` are outpoints that must vanish.
     `owner` is the identity key (hex33) whose SHIP and SLAP tokens are listed to see them. `quorum` hosts must
-    confirm (0 = all). -> {host name: {"admitted": [...], "confirmed": bool} or {"error": text}}.
+    confirm (0 = all). -> {host name: {"admitted": {...}, "confirmed": true} or {"error": text}, ...,
+    "quorum": {"needed": n, "got": m}}; m < n when hosts said a final no.
     """
 
     txid: str

@@ -125,3 +125,19 @@ def test_validation_loads_neither_database_nor_network_nor_keys() -> None:
         "rich",
     }
     assert heavy & set(modules) == set()
+
+
+def test_a_verb_bound_alone_is_the_verb_of_its_family() -> None:
+    import importlib
+
+    import typer
+
+    from reconciler.cli import main
+
+    for verb, family in main._ALONE.items():
+        app = typer.Typer()
+        importlib.import_module(f"reconciler.cli.{family}").bind(app)
+        names = {one.name or one.callback.__name__ for one in app.registered_commands} | {
+            one.name for one in app.registered_groups
+        }
+        assert family in main._FAMILIES and verb in names
