@@ -318,7 +318,7 @@ def _done_before(space: Workspace, plan: Plan) -> int:
 def _tell(result: outcome.Result, order: Order, display: Display, signals: Signals) -> None:
     if order.form == "json":
         output.document(outcome.document(result))
-    elif display.mirror is not None:
+    if display.mirror is not None:
         display.mirror({"type": "result", **outcome.document(result)})
     if signals.code and result.code == signals.code:
         for line in outcome.interrupted(result, list(display.flying)):

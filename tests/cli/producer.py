@@ -136,8 +136,9 @@ def end(process: subprocess.Popen[str]) -> None:
 _IDS = (
     (re.compile(r"pl_[0-9a-f]{10}"), "pl_ID"),
     (re.compile(r"dir@[0-9a-f]{12}"), "dir@REVISION"),
-    (re.compile(r"\b[0-9a-f]{8}…"), "TXID…"),
     (re.compile(r"sha256 [0-9a-f]{8}…"), "sha256 DIGEST…"),
+    (re.compile(r"key [0-9a-f]{8}…"), "key KEY…"),
+    (re.compile(r"\b[0-9a-f]{8}…"), "TXID…"),
     (re.compile(r"  \d+\.\d+s$", re.MULTILINE), "  SECONDS"),
     (re.compile(r"http://127\.0\.0\.1:\d+"), "http://HOST"),
     (re.compile(r"at height \d+"), "at height N"),

@@ -1,12 +1,14 @@
 """`plan`, `diff`, `drift`, `apply` and `destroy` as processes against a served devnet."""
 
 import asyncio
+import hashlib
 import json
 import os
 import pty
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 
 from reconciler.devnet import control
 from reconciler.model.ref import Outpoint
-from tests.cli.producer import CSV, DATASET, HEAD, IDENTITY, PRICE, Producer, end, leases, normal, producer, up
+from tests.cli.producer import CSV, DATASET, HEAD, PRICE, Producer, end, leases, normal, producer, up
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 
@@ -75,7 +77,7 @@ def test_the_result_document_has_what_scripts_want(shop: Producer) -> None:
     outputs = {one["ref"]: one["outputs"] for one in result["resources"]}
     record = json.loads(shop("get", "Dataset", "rates", "-o", "json").out)
     assert outputs["Dataset/rates"]["contentId"] == "Dataset/rates"
-    assert outputs["Dataset/rates"]["uhrpHash"] == __import__("hashlib").sha256(CSV.encode()).hexdigest()
+    assert outputs["Dataset/rates"]["uhrpHash"] == hashlib.sha256(CSV.encode()).hexdigest()
     assert outputs["Dataset/rates"]["uhrp"]["data/rates.csv"].startswith("XU")
     assert outputs["Dataset/rates"]["transactionId"] in {one["txid"] for one in record["status"]["transactions"]}
     assert len(outputs["Identity/desk"]["publicKey"]) == 66
@@ -354,8 +356,6 @@ def typed(shop: Producer, verb: str, question: str | None, answer: str, env: dic
     own, theirs = pty.openpty()
     whole = {**os.environ, **shop.env, "TERM": "xterm-256color", "COLUMNS": "120", **(env or {})}
     whole.pop("NO_COLOR", None) if not env else None
-    import sys
-
     process = subprocess.Popen(
         [sys.executable, "-m", "reconciler", verb],
         cwd=shop.root,
