@@ -50,7 +50,9 @@ class Shop:
     def run(self, *words: str, show: bool = True, ok: tuple[int, ...] = (0,)) -> int:
         """Type a command; its output goes to the terminal."""
         if show:
-            print(f"\n\x1b[1m$ reconciler {' '.join(words)}\x1b[0m" if COLOUR else f"\n$ reconciler {' '.join(words)}", flush=True)
+            print(
+                f"\n\x1b[1m$ reconciler {' '.join(words)}\x1b[0m" if COLOUR else f"\n$ reconciler {' '.join(words)}", flush=True
+            )
         done = subprocess.run(self.command(*words), env=self.env, stdout=None if show else subprocess.DEVNULL, check=False)
         if done.returncode not in ok:
             raise SystemExit(f"demo: `reconciler {' '.join(words)}` ended with {done.returncode}")
@@ -138,7 +140,9 @@ def story(shop: Shop, base: int) -> None:
     shop.until("the daemon had looked once", "select 1 from cursors where name = 'source'")
     shop.run("set", "PricePlan/per-file", "spec.rate=3000sat")
     shutil.move(shop.root / "fx-2015.csv", shop.root / "data" / "fx-2015.csv")
-    version = "select 1 from records where ref = 'Dataset/fx-history' and json_extract(document, '$.outputs.document.sequence') >= 2"
+    version = (
+        "select 1 from records where ref = 'Dataset/fx-history' and json_extract(document, '$.outputs.document.sequence') >= 2"
+    )
     shop.until("the daemon published the new version", version)
     settled = "select 1 where not exists (select 1 from runs where state = 'open')"
     shop.until("nothing was under way", settled)
@@ -152,9 +156,7 @@ def kill_and_recover(shop: Shop) -> None:
     shop.run("set", "PricePlan/per-file", "spec.rate=2750sat")
     planned = shop.read("plan")
     before = balance(shop)
-    child = subprocess.Popen(
-        shop.command("apply", "--yes"), env=shop.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    child = subprocess.Popen(shop.command("apply", "--yes"), env=shop.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     begun = "select 1 from intents i join runs r on r.id = i.run where r.state = 'open' and i.effect = 'Broadcast'"
     shop.until("a transaction was on its way", begun)
     child.kill()

@@ -30,6 +30,7 @@ _SLOW_SYNC = 0.05
 # How far a block's time may lie ahead of ours before the clock is the suspect: two hours is what miners allow each other.
 _AHEAD = 2 * 3600
 _SMALL, _DAY = 1024, 24 * 60
+_NO_TRANSACTION = "00" * 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def bind(app: typer.Typer) -> None:
 
 
 def doctor(form: Annotated[Literal["text", "json"], typer.Option("-o", "--output", help="How it is written.")] = "text") -> int:
-    """Check clock, disk, manifests, keys, ledger, hosts and purse. Changes nothing; exit code 1 when something needs a fix."""
+    """Check clock, disk, manifests, keys, ledger, hosts and purse; repairs nothing. Exit code 1 when something needs a fix."""
     checks = asyncio.run(_all())
     if form == "json":
         output.document({"ok": all(one.ok for one in checks), "checks": [asdict(one) for one in checks]})
@@ -213,6 +214,8 @@ def _probes(space: Workspace, net: Net) -> list[Awaitable[Check]]:
         return f"asks {await ports.storage.quote(host, _SMALL, _DAY)} sat for 1 KiB and a day"
 
     async def broadcaster(host: Endpoint) -> str:
+        # A silent broadcaster still has a fallback rate; a question about a transaction has no answer without it.
+        await ports.chain.status(_NO_TRANSACTION, [host])
         rate = await ports.chain.fee_rate([host])
         return f"asks {rate.satoshis} sat per {rate.bytes} bytes"
 

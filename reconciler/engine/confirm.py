@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reconciler.engine.ancestry import beef_of
-from reconciler.engine.finish import state
+from reconciler.engine.standing import state
 from reconciler.kinds.network import Net
 from reconciler.model.canonical import Json
 from reconciler.model.errors import ReconcilerError, RemoteProtocolError
@@ -113,7 +113,8 @@ def note_depths(ports: Ports, recorded: RecordedState, depth: Mapping[ResourceRe
             record = recorded.records[ref]
             truth, reason = (Truth.TRUE, "Mined") if blocks else (Truth.FALSE, "Seen")
             said = "in a block of the longest chain" if blocks else "seen by a broadcaster, not in a block yet"
-            state(tx, ref, [Condition("Confirmed", truth, reason, said, record.generation, now)])
+            shown = {"confirmations": min(blocks, FINAL_DEPTH)}
+            state(tx, ref, [Condition("Confirmed", truth, reason, said, record.generation, now)], shown)
 
 
 def open_runs(ports: Ports) -> Mapping[str, Json]:

@@ -92,7 +92,7 @@ def _sign(journal: Journal, seq: int, effect: Sign, ports: Ports, budget: Budget
     locked = sum(o.satoshis for o in draft.outputs if isinstance(o, TokenOutput)) - len(draft.inputs)
     budget.charge(signed.fee + locked)
     result = {"txid": signed.txid, "fee": signed.fee, "locked": locked}
-    journal.settle_signed(seq, draft, signed, result)
+    journal.settle_signed(seq, signed, coins, draft.chain, result)
     return result
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
+from reconciler.engine import probes
 from reconciler.model.canonical import Json, digest
 from reconciler.model.change import Change, Verb
 from reconciler.model.intent import Done, IntentState, Outcome, Retry, Run, RunState, Stalled, Waiting
 from reconciler.model.record import Record, RecordedState
-from reconciler.model.ref import ResourceRef
 from reconciler.model.resource import DeletionPolicy, DesiredState, Lifecycle, Prune
 from reconciler.model.status import Condition, Status, Truth, summarise
 from reconciler.ports import Lease, LedgerTransaction, Ports
@@ -108,7 +108,8 @@ def _record(
             Condition("Confirmed", Truth.FALSE, "Seen", "seen by a broadcaster, not in a block yet", change.generation, now)
         )
     policy = {"deletionPolicy": after.lifecycle.deletion_policy.value} if after else {}
-    worn = replace(old, fees=old.fees + fees, payments=old.payments + paid, facts={**old.facts, **policy})
+    known = {**old.facts, **policy, **probes.verified(old.facts, outputs.get("replicas") or {}, now)}
+    worn = replace(old, fees=old.fees + fees, payments=old.payments + paid, facts=known)
     status = summarise(worn, facts, change.generation)
     return Record(
         ref=change.ref,
@@ -168,13 +169,3 @@ def remember(ports: Ports, desired: DesiredState, recorded: RecordedState) -> No
         with ports.ledger.begin() as tx:
             for record in stale:
                 tx.put_record(record)
-
-
-def state(tx: LedgerTransaction, ref: ResourceRef, facts: list[Condition]) -> None:
-    """Merge facts learned outside a run (drift, depth) into a record's status; nothing when it is not recorded."""
-    record = tx.record(ref)
-    if record is None:
-        return
-    status = summarise(record.status, facts, record.generation)
-    if status != record.status:
-        tx.put_record(replace(record, status=status))

@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from reconciler.engine import probes
 from reconciler.engine.confirm import confirm, depths, note_depths
 from reconciler.engine.execute import Executor, Fate, Report
-from reconciler.engine.finish import remember, state
+from reconciler.engine.finish import remember
 from reconciler.engine.recover import recover
 from reconciler.engine.run import Runner
+from reconciler.engine.standing import state
 from reconciler.engine.survey import Survey, Surveyor, believed, midnight
 from reconciler.engine.worker import Handler
 from reconciler.kinds.network import Net, read_net
@@ -139,6 +141,7 @@ class Handlers:
             plan = self.surveyor.plan(survey, replace(limits, exclude=limits.exclude | stalled))
         self.last_plan = plan
         self._note_drift(plan)
+        probes.note(self.runner.ports, survey.recorded, survey.observed)
         report: Report | None = None
         if plan.refusals or (plan.acting and self.mode != "auto"):
             self._report(plan)

@@ -11,7 +11,7 @@ at most one of the two transactions can ever be mined.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.model.canonical import Json
@@ -100,12 +100,16 @@ class Journal:
             said = {"code": error.code, "message": error.message, "hint": error.hint}
             self._settle(tx, seq, said, IntentState.REFUSED)
 
-    def settle_signed(self, seq: int, draft: Draft, signed: Signed, result: Mapping[str, Json]) -> None:
-        """The one commit in which a transaction becomes a fact: bytes, spent inputs, coins to come."""
+    def settle_signed(self, seq: int, signed: Signed, used: Sequence[Coin], chain: str, result: Mapping[str, Json]) -> None:
+        """The one commit in which a transaction becomes a fact: bytes, spent inputs, coins to come.
+
+        Coins that were inherited beyond those used are free again: the transaction shares an input with whatever
+        once named them, so at most one of the two can be mined.
+        """
         with self.ledger.begin() as tx:
-            reserved = tx.coins(run=self.run.id, state="reserved")
-            tx.put_transaction(StoredTx(signed.txid, signed.raw, draft.chain, run=self.run.id))
-            tx.spend([coin.outpoint for coin in reserved], self.run.id)
+            tx.put_transaction(StoredTx(signed.txid, signed.raw, chain, run=self.run.id))
+            tx.spend([coin.outpoint for coin in used], self.run.id)
+            tx.free(self.run.id)
             for coin in signed.coins:
                 tx.put_coin(replace(coin, state="pending", run=self.run.id))
             self._settle(tx, seq, result, IntentState.DONE)

@@ -135,13 +135,14 @@ async def _store(effect: Store, ports: Ports) -> Result:
         sending = _SENDING.setdefault((effect.host.url, sha256), asyncio.Lock())
         async with gate, sending:
             hosted = await ports.storage.find(effect.host, sha256)
-            if hosted is None or (await ports.storage.check(effect.host, sha256))["state"] != "ok":
+            seen = await ports.storage.check(effect.host, sha256) if hosted else {"state": "missing"}
+            if hosted is None or seen["state"] != "ok":
                 path = ports.blobs.path(sha256)
                 hosted = await ports.storage.put(effect.host, sha256, path, media_type, effect.retention, effect.max_payment)
                 seen = await ports.storage.check(effect.host, sha256)
                 if seen["state"] != "ok":
                     raise Unavailable("bad-copy", f"cannot read {sha256[:12]} back from {effect.host.name}: {seen['state']}")
-            return {"location": hosted.location, "expires": hosted.expires, "paid": hosted.paid}
+            return {"location": hosted.location, "expires": hosted.expires, "paid": hosted.paid, "ms": seen["ms"]}
 
     results = await asyncio.gather(*(one(blob.sha256, blob.media_type) for blob in effect.blobs))
     return {blob.sha256: result for blob, result in zip(effect.blobs, results, strict=True)}

@@ -97,7 +97,7 @@ def anchor(owner: str, public_key: str | None, subject: str, document: Document 
 
 
 def store(blobs: Sequence[Blob], hosts: Sequence[Endpoint], retention: int, parallel: int = 1) -> Steps[Replicas]:
-    """Put every blob on every host; returns {host: {sha256: {"url", "location", "expires"}}}."""
+    """Put every blob on every host; returns {host: {sha256: {"url", "location", "expires", "ms"}}}."""
     held: Replicas = {host.name: {} for host in hosts}
     for host in hosts if blobs else ():
         hosted = yield from ask(Store(tuple(blobs), host, retention, parallel))
@@ -107,6 +107,7 @@ def store(blobs: Sequence[Blob], hosts: Sequence[Endpoint], retention: int, para
                 "url": url_of(blob.sha256),
                 "location": facts["location"],
                 "expires": facts["expires"],
+                "ms": facts["ms"],
             }
     return held
 

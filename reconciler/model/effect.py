@@ -178,7 +178,7 @@ class Store:
     """Put blobs on one storage host for `retention` minutes, read each back and hash it; at most `parallel` at a time.
 
     Probe: a blob the host holds already is not sent or paid again. `max_payment` is in satoshis per blob.
-    -> {sha256: {"location": https URL, "expires": unix seconds, "paid": satoshis}}.
+    -> {sha256: {"location": https URL, "expires": unix seconds, "paid": satoshis, "ms": to read it back}}.
     """
 
     blobs: tuple[Blob, ...]

@@ -29,7 +29,7 @@ def test_a_key_is_made_once_and_a_second_run_finds_it(cli: Cli, repo: Path) -> N
     assert PrivateKey(secret).public_key().hex() == first["publicKey"]
 
 
-@pytest.mark.row("P-ID-05", "P-REG-07", "P-ID-19")
+@pytest.mark.row("P-ID-05", "P-REG-07")
 def test_a_backup_is_encrypted_private_and_signs_identically_in_an_empty_home(cli: Cli, repo: Path, tmp_path: Path) -> None:
     copy = tmp_path / "backup.json"
     public = cli("identity", "setup", "--backup-key", copy, "--passphrase-env", "OTHER_PHRASE", env=OTHER).out.strip()
@@ -80,7 +80,6 @@ def test_a_key_that_is_never_generated_is_not_made(cli: Cli, repo: Path) -> None
     assert "generate: never" in ran.err and not (repo / ".keys").exists()
 
 
-@pytest.mark.row("P-ID-14")
 def test_no_verb_shows_a_secret(cli: Cli, repo: Path, tmp_path: Path) -> None:
     said = [cli("identity", "setup", "-o", "json"), cli("-v", "identity", "show", "-o", "json"), cli("identity", "show")]
     said += [cli("wallet", "address", "-o", "json"), cli("identity", "backup", "wallet", tmp_path / "w.json")]

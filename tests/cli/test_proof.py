@@ -89,7 +89,7 @@ def offline(*words: str | Path, cwd: Path, expect: int | None = 0) -> Ran:
     return run(*words, cwd=cwd, env={"RECONCILER_PASSPHRASE": "", "HOME": str(cwd)}, expect=expect)
 
 
-@pytest.mark.row("P-PUB-20", "RT-105")
+@pytest.mark.row("P-PUB-20")
 def test_every_link_from_bytes_to_block_holds_without_repository_or_network(mined: Shop, proof: Path, tmp_path: Path) -> None:
     content = tmp_path / "copy.csv"
     content.write_bytes((mined.root / FILE).read_bytes())
@@ -116,7 +116,6 @@ def test_headers_one_trusts_close_the_last_link(mined: Shop, proof: Path, tmp_pa
     assert "chain failed" in ran.err
 
 
-@pytest.mark.row("P-PUB-20", "RT-105")
 def test_a_flipped_byte_in_the_content_names_the_content(mined: Shop, proof: Path, tmp_path: Path) -> None:
     data = bytearray((mined.root / FILE).read_bytes())
     data[10] ^= 1
@@ -126,7 +125,6 @@ def test_a_flipped_byte_in_the_content_names_the_content(mined: Shop, proof: Pat
     assert [line.split()[1] for line in ran.out.splitlines() if line.startswith("failed")] == ["content"]
 
 
-@pytest.mark.row("P-PUB-20", "RT-105")
 def test_a_flipped_byte_anywhere_in_the_bundle_names_a_link(proof: Path, tmp_path: Path) -> None:
     from reconciler.cli.proof import _checks
     from reconciler.wire.bundle import holds
@@ -184,7 +182,7 @@ def test_a_reorganised_block_is_noticed_before_a_proof_is_written(mined: Shop) -
     assert after.json["height"] != before
 
 
-@pytest.mark.row("P-ID-08", "P-ID-04", "P-AD-24")
+@pytest.mark.row("P-ID-04")
 def test_identity_verify_compares_key_records_and_hosts(mined: Shop) -> None:
     told = mined("identity", "verify", "-o", "json").json
     assert told["holds"] and {one["ok"] for one in told["findings"]} == {True}

@@ -1,6 +1,7 @@
 """The walking product, in process: plan, apply, drift, repair, update, destroy, on the devnet under virtual time."""
 
 import json
+import sqlite3
 
 import pytest
 
@@ -282,5 +283,33 @@ def test_silence_of_every_host_defers_and_spends_nothing(scene: Scene) -> None:
             plan = await scene.plan(space)
             assert {v for k, v in acting(plan).items() if k != "PricePlan/standard"} == {"defer"}
             assert not plan.acting
+
+    play(main, scene.world.clock)
+
+
+@pytest.mark.row("P-DB-12", "P-DB-26", "P-DB-36", "P-DB-37", "P-DB-91", "P-DB-92", "P-DB-93", "P-DB-95", "P-DB-96", "P-DB-97")
+def test_the_catalog_shows_what_was_done_and_measured(scene: Scene) -> None:
+    async def main() -> None:
+        await scene.fund()
+        async with scene.open() as space:
+            await scene.apply(space)
+            record = space.ports.ledger.read(space.ports.clock.now()).records[DATASET_REF]
+        with sqlite3.connect(scene.root / ".state" / "ledger.db") as other:
+            other.row_factory = sqlite3.Row
+            (content,) = other.execute("select * from published_content").fetchall()
+            assert content["uhrp_hash"] == record.outputs["files"][0]["sha256"]
+            assert content["brc22_transaction_id"] == record.outputs["tokens"][0]["outpoint"].partition(".")[0]
+            rows = other.execute("select * from content_distribution order by overlay_node_id").fetchall()
+            assert [row["overlay_node_id"] for row in rows] == sorted(record.outputs["replicas"])
+            for row in rows:
+                assert (row["distribution_status"], row["replication_factor"], row["availability_score"]) == (
+                    "available",
+                    2,
+                    100.0,
+                )
+                assert row["node_response_time_ms"] is not None
+                assert row["last_sync_at"] is not None
+            assert len(other.execute("select * from producer_advertisements").fetchall()) == 1
+            assert len(other.execute("select * from producer_identities").fetchall()) == 1
 
     play(main, scene.world.clock)

@@ -7,6 +7,9 @@ BEEF of ours against the Merkle roots it was told. `tm_producer` is our own topi
 import asyncio
 import hashlib
 import json
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -38,7 +41,7 @@ from reconciler.wire.overlay import Answer, lookup_headers, lookup_request, pars
 from reconciler.wire.proof import verify_beef
 from reconciler.wire.uhrp import uhrp_url
 from tests.e2e.scene import ADVERTISEMENT, ANYTHING_GOES, DATASET, IDENTITY, PRICE
-from tests.interop.lab import Lab, running
+from tests.interop.lab import ROOT, Lab, running
 from tests.interop.tls import Certificate, certify, over_tls
 
 pytestmark = pytest.mark.slow
@@ -349,7 +352,7 @@ def test_what_is_destroyed_is_revoked_there(visit: Callable[[Visit], None]) -> N
     visit(work)
 
 
-@pytest.mark.xfail(strict=True, reason="a refused submission ends the run although its transaction is on its way")
+@pytest.mark.row("P-REG-11")
 def test_a_node_that_lags_behind_the_chain_is_waited_for(visit: Callable[[Visit], None]) -> None:
     """It refuses a proof from a block it has not heard of; the transaction is out, so giving up would only pay again."""
 
@@ -360,11 +363,12 @@ def test_a_node_that_lags_behind_the_chain_is_waited_for(visit: Callable[[Visit]
         (shop.root / "price.yaml").write_text(PRICE.replace("25sat", "30sat"))
         made, report = await apply(space)
         assert not report.complete
+        assert "merkle path" in " ".join(result.why for result in report.results.values())
         shop.tell_roots()
         while not (await plan(space)).empty:
             _, report = await apply(space)
             assert report.complete, report
-        assert before - purse(space) == made.cost.satoshis
+        assert before - purse(space) == made.cost.satoshis, "nothing is paid for twice"
         new = shop.tokens(space)
         shop.settled(new, gone=[t for t in old if t not in new])
 
@@ -394,3 +398,38 @@ def test_their_storage_client_finds_and_downloads_what_we_published(
         assert done["mimeType"].startswith("text/csv")
 
     visit(work)
+
+
+@pytest.mark.row("P-REG-11", "P-AD-15", "P-AD-16")
+def test_the_command_line_converges_and_revokes_there(tmp_path: Path, node: Node) -> None:
+    """Processes of the program as its users start it, trusting the hosts' certificate as any program on the machine would."""
+
+    async def main() -> None:
+        async with opened(tmp_path / "repo", node, seed=77) as shop:
+            own = {name: value for name, value in os.environ.items() if not name.startswith("RECONCILER_")}
+            trust = {"RECONCILER_PASSPHRASE": "correct horse battery staple", "SSL_CERT_FILE": str(shop.files.certificate)}
+
+            async def run(*words: str) -> str:
+                """A command that must succeed; what it said."""
+                command = [sys.executable, "-m", "reconciler", "-C", str(shop.root), *words]
+                environment = {**own, **trust, "PYTHONPATH": str(ROOT)}
+                process = await asyncio.create_subprocess_exec(
+                    *command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=environment
+                )
+                said, _ = await process.communicate()
+                assert process.returncode == 0, f"{words}: {said.decode()}"
+                return said.decode()
+
+            await run("wallet", "fund", "--satoshis", "100000")
+            shop.tell_roots()
+            await run("apply", "--yes")
+            async with shop.open() as space:
+                tokens, queries = shop.tokens(space), find_ours(shop, space)
+            shop.settled(tokens)
+            assert [len(shop.held(service, "findAll")) for service in queries] == [1, 1]
+            await run("plan", "--detailed-exitcode")
+            await run("destroy", "--yes")
+            shop.settled((), gone=tokens)
+            assert [len(shop.held(service, "findAll")) for service in queries] == [0, 0]
+
+    asyncio.run(main())
