@@ -1,6 +1,6 @@
-"""octoDNS as a peer: as many records in as many files, planned by its own Manager against a provider in memory.
+"""octoDNS as a peer: as many records in one zone, planned by its own Manager against a provider in memory.
 
-The source is its YamlProvider. The target stands where a DNS host would: its records were fetched beforehand into one
+One zone, because the zone is what octoDNS plans as a whole and compares within. The source is its YamlProvider. The target stands where a DNS host would: its records were fetched beforehand into one
 JSON file, and every plan turns them into records with `Record.new`, as each provider of octoDNS does with the answers of
 its API. No network is measured on either side.
 
@@ -13,7 +13,6 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ import yaml
 from octodns.provider.base import BaseProvider
 from octodns.record import Record
 
-PER_FILE = 100
+ZONE = "example.com."
 
 
 class Host(BaseProvider):  # type: ignore[misc]
-    """A DNS host whose zones are at hand."""
+    """A DNS host whose records are at hand."""
 
     SUPPORTS_GEO = False
     SUPPORTS_DYNAMIC = False
@@ -34,12 +33,12 @@ class Host(BaseProvider):  # type: ignore[misc]
     def __init__(self, name: str, path: str) -> None:
         self.log = logging.getLogger(name)
         super().__init__(name)
-        self._path, self._zones = Path(path), dict[str, Any]()
+        self._path, self._held = Path(path), dict[str, Any]()
 
     def populate(self, zone: Any, target: bool = False, lenient: bool = False) -> bool:
-        if not self._zones:
-            self._zones = json.loads(self._path.read_text())
-        for name, data in self._zones[zone.name]:
+        if not self._held:
+            self._held = json.loads(self._path.read_text())
+        for name, data in self._held.items():
             zone.add_record(Record.new(zone, name, data, source=self, lenient=lenient), lenient=lenient)
         return True
 
@@ -56,26 +55,23 @@ def record(number: int, moved: bool) -> dict[str, Any]:
     return kinds[number % len(kinds)]
 
 
-def zones(count: int, moved: int = 0) -> Iterator[tuple[str, list[tuple[str, dict[str, Any]]]]]:
-    """`count` records in zones of PER_FILE; each `moved`-th one differs, none with 0."""
-    for first in range(0, count, PER_FILE):
-        numbers = range(first, min(first + PER_FILE, count))
-        held = [(f"r{number:05}", record(number, bool(moved) and number % moved == 0)) for number in numbers]
-        yield f"zone-{first // PER_FILE:04}.example.com.", held
+def records(count: int, moved: int = 0) -> dict[str, dict[str, Any]]:
+    """`count` records by name; each `moved`-th one differs, none with 0."""
+    return {f"r{number:05}": record(number, bool(moved) and number % moved == 0) for number in range(count)}
 
 
 def write(root: Path, count: int) -> Path:
     """A configuration of `count` records that agree with the host; returns its path."""
     (root / "zones").mkdir(parents=True)
     declare(root, count)
-    (root / "host.json").write_text(json.dumps(dict(zones(count))))
+    (root / "host.json").write_text(json.dumps(records(count)))
     config = {
         "manager": {"max_workers": 1},
         "providers": {
             "config": {"class": "octodns.provider.yaml.YamlProvider", "directory": str(root / "zones"), "enforce_order": False},
             "host": {"class": "bench.octo.Host", "path": str(root / "host.json")},
         },
-        "zones": {name: {"sources": ["config"], "targets": ["host"]} for name, _ in zones(count)},
+        "zones": {ZONE: {"sources": ["config"], "targets": ["host"]}},
     }
     path = root / "config.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -83,9 +79,8 @@ def write(root: Path, count: int) -> Path:
 
 
 def declare(root: Path, count: int, moved: int = 0) -> None:
-    """Write the zone files."""
-    for name, held in zones(count, moved):
-        (root / "zones" / f"{name}yaml").write_text(yaml.safe_dump(dict(held), sort_keys=False))
+    """Write the zone file."""
+    (root / "zones" / f"{ZONE}yaml").write_text(yaml.safe_dump(records(count, moved), sort_keys=False))
 
 
 def main() -> None:

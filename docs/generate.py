@@ -1,4 +1,4 @@
-"""Writes the pages that the sources already know: reference of kinds and settings, list of decisions, coverage of rows.
+"""Writes the pages that the sources already know: reference of kinds, settings, verbs, errors; decisions; coverage of rows.
 
 `python docs/generate.py` writes them; `pages()` returns them, so that a test can say when they are stale.
 """
@@ -17,6 +17,10 @@ from typing import Any
 import yaml
 
 DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))  # this file is run, and loaded by a test, from elsewhere
+
+from code_pages import code_pages  # noqa: E402
+
 ROOT = DOCS.parent
 KINDS = DOCS / "reference" / "kinds"
 DECISIONS = DOCS / "decisions"
@@ -61,6 +65,7 @@ def pages() -> dict[Path, str]:
     made[KINDS / "README.md"] = envelope_page(list(schemas.values()))
     settings = ROOT / "specs" / "reconciler.schema.json"
     made[DOCS / "reference" / "settings.md"] = settings_page(settings.name, json.loads(settings.read_text("utf-8")))
+    made |= {DOCS / "reference" / name: GENERATED + text for name, text in code_pages().items()}
     made[DECISIONS / "README.md"] = decisions_page(sorted(DECISIONS.glob("[0-9]*.md")))
     made[DOCS / "coverage.md"] = coverage_page(rows(DOCS / "rows.tsv"), marks(ROOT / "tests"))
     return made

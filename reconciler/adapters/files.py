@@ -16,8 +16,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import watchfiles
-
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.describe import details
 from reconciler.model.canonical import Json
@@ -35,6 +33,8 @@ RACY_NS = 20_000_000
 # A manifest is text that people read. The loader has its own, finer limits; this one protects memory.
 MAX_MANIFEST = 8 * 1024 * 1024
 _BLOCK = 1024 * 1024
+# What makes a pattern of a path. A manifest that names its file, as most do, is spared the search.
+_MAGIC = frozenset("*?[")
 
 # Pinned, because the tables of the standard library and of the machine differ between installations.
 _MEDIA = {
@@ -64,7 +64,7 @@ _TYPES = mimetypes.MimeTypes(())
 
 def media_type(path: str) -> str:
     """The media type that a file name promises; a compressed file is named by its compression."""
-    known = _MEDIA.get(Path(path).suffix.lower())
+    known = _MEDIA.get(os.path.splitext(path)[1].lower())  # noqa: PTH122 - thousands of names pass here on every plan
     if known is not None:
         return known
     guess, packed = _TYPES.guess_type(path, strict=True)
@@ -104,10 +104,13 @@ class DirectorySource:
         self._patterns = tuple(patterns)
         self._texts: dict[str, _Known] = {}
         self._digests: dict[str, _Known] = {}
+        # Directories of content and whether they are inside the root, each checked once between two readings.
+        self._homes: dict[str, bool] = {}
         self._clock = SystemClock()
 
     def current(self) -> Revision:
         """Every manifest below the root, dot-directories left out; Unavailable when one cannot be read whole."""
+        self._homes = {}
         seen: dict[str, _Known] = {}
         for path, entry in sorted(self._manifests()):
             seen[path] = self._read(path, entry)
@@ -119,25 +122,25 @@ class DirectorySource:
 
     def facts(self, pattern: str) -> Sequence[FileFact]:
         """Regular files that match the glob, hashed; dot-files only where the pattern names them."""
-        parts = Path(pattern).parts
-        if not parts or Path(pattern).is_absolute() or ".." in parts:
+        parts = [part for part in pattern.split("/") if part not in ("", ".")]
+        if not parts or pattern.startswith("/") or ".." in parts:
             raise Refused(
                 "path-escapes", f"cannot use {pattern!r}: it leaves the source directory", hint="write a path below the manifests"
             )
-        real = self._real_root()
-        homes: dict[Path, bool] = {}
-        found = []
-        for path in self.root.glob(pattern):
-            relative = path.relative_to(self.root)
-            if any(part.startswith(".") and part not in parts for part in relative.parts):
-                continue
-            self._stay_inside(path, real, homes)
-            if path.is_file():
-                found.append(relative.as_posix())
-        return [self._fact(name) for name in sorted(found)]
+        names = self._matching(pattern, parts) if _MAGIC.intersection(pattern) else ["/".join(parts)]
+        return [fact for name in names if (fact := self._fact(name)) is not None]
+
+    def _matching(self, pattern: str, parts: Sequence[str]) -> list[str]:
+        """What a glob finds, in path order, without the dot-files it does not name."""
+        found = [path.relative_to(self.root) for path in self.root.glob(pattern)]
+        return sorted(
+            path.as_posix() for path in found if not any(part.startswith(".") and part not in parts for part in path.parts)
+        )
 
     async def revisions(self) -> AsyncIterator[None]:
         """A hint per burst of changes below the root; dot-directories such as .git stay silent."""
+        import watchfiles  # brings asyncio along, which `validate` does without
+
         root = self._real_root()
         async for _ in watchfiles.awatch(
             root, watch_filter=lambda _, path: not _hidden(root, path), step=DEBOUNCE_MS, debounce=PATIENCE_MS
@@ -152,7 +155,7 @@ class DirectorySource:
             raise Unavailable("source-missing", f"cannot read {self.root}: {error.strerror}", hint=hint) from error
 
     def _manifests(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        real = self._real_root()
+        self._real_root()
         waiting = [("", str(self.root))]
         while waiting:
             prefix, directory = waiting.pop()
@@ -164,7 +167,7 @@ class DirectorySource:
             for entry in entries:
                 path = prefix + entry.name
                 if entry.is_symlink():
-                    self._stay_inside(Path(entry.path), real, {})
+                    self._stay_inside(entry.path, link=True)
                 if entry.is_dir(follow_symlinks=False):
                     if not entry.name.startswith("."):
                         waiting.append((path + "/", entry.path))
@@ -177,19 +180,15 @@ class DirectorySource:
             return False
         return any(fnmatch.fnmatchcase(path if "/" in pattern else name, pattern) for pattern in self._patterns)
 
-    @staticmethod
-    def _stay_inside(path: Path, real: Path, homes: dict[Path, bool]) -> None:
-        """Refused when following the path ends outside the root. `homes` remembers directories already checked."""
-        if path.is_symlink():
-            inside = path.resolve().is_relative_to(real)
-        else:
-            if path.parent not in homes:
-                homes[path.parent] = path.parent.resolve().is_relative_to(real)
-            inside = homes[path.parent]
+    def _stay_inside(self, path: str, link: bool) -> None:
+        """Refused when following the path ends outside the root."""
+        home = path if link else os.path.dirname(path)  # noqa: PTH120 - as above
+        inside = self._homes.get(home)
+        if inside is None:
+            inside = self._homes[home] = Path(home).resolve().is_relative_to(self._real_root())
         if not inside:
-            raise Refused(
-                "path-escapes", f"cannot use {path}: it leads out of {real}", hint="copy the file below the source directory"
-            )
+            hint = "copy the file below the source directory"
+            raise Refused("path-escapes", f"cannot use {path}: it leads out of {self._real_root()}", hint=hint)
 
     def _read(self, path: str, entry: os.DirEntry[str]) -> _Known:
         try:
@@ -216,21 +215,33 @@ class DirectorySource:
         now = int(self._clock.now().timestamp() * 1_000_000_000)
         return _print(state) if now - max(state.st_mtime_ns, state.st_ctime_ns) > RACY_NS else (-1, 0, 0, 0)
 
-    def _fact(self, name: str) -> FileFact:
-        path = self.root / name
+    def _fact(self, name: str) -> FileFact | None:
+        """What is known of one file; None when there is none."""
+        path = f"{self.root}/{name}"
         try:
-            before = path.stat()
-            known = self._digests.get(name)
-            if known is None or known.fingerprint != _print(before):
-                total = hashlib.sha256()
-                with path.open("rb") as stream:
-                    while block := stream.read(_BLOCK):
-                        total.update(block)
-                after = path.stat()
-                if _print(after) != _print(before):
-                    raise Unavailable("source-moving", f"cannot hash {path}: it is being written", hint="it will be read again")
-                facts = details(path, media_type(name))
-                known = self._digests[name] = _Known(self._trusted(after), total.hexdigest(), details=facts)
+            self._stay_inside(path, stat.S_ISLNK(os.lstat(path).st_mode))
+            before = os.stat(path)  # noqa: PTH116 - as above
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         except OSError as error:
             raise Unavailable("source-unreadable", f"cannot read {path}: {error.strerror}") from error
+        if not stat.S_ISREG(before.st_mode):
+            return None
+        known = self._digests.get(name)
+        if known is None or known.fingerprint != _print(before):
+            known = self._digests[name] = self._hashed(path, before)
         return FileFact(name, before.st_size, known.sha256, media_type(name), known.details)
+
+    def _hashed(self, path: str, before: os.stat_result) -> _Known:
+        try:
+            total = hashlib.sha256()
+            with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
+                while block := stream.read(_BLOCK):
+                    total.update(block)
+            facts = details(Path(path), media_type(path))
+            after = os.stat(path)  # noqa: PTH116 - as above
+        except OSError as error:
+            raise Unavailable("source-unreadable", f"cannot read {path}: {error.strerror}") from error
+        if _print(after) != _print(before):
+            raise Unavailable("source-moving", f"cannot hash {path}: it is being written", hint="it will be read again")
+        return _Known(self._trusted(after), total.hexdigest(), details=facts)

@@ -156,7 +156,7 @@ async def _carry_out(order: Order, display: Display) -> int:
             if plan is None:
                 return exits.GUARD
             if saved is None and not plan.acting:
-                return _nothing(plan, order, recovered)
+                return _nothing(plan, order, display, recovered)
             if saved is None and not order.yes and order.question is not None and not _asked(order.question, plan):
                 output.say("nothing was done")
                 return exits.ERROR
@@ -228,13 +228,15 @@ def _remember(space: Workspace, survey: Survey) -> None:
         remember(space.ports, survey.loaded.desired, survey.recorded)
 
 
-def _nothing(plan: Plan, order: Order, recovered: dict[str, str]) -> int:
+def _nothing(plan: Plan, order: Order, display: Display, recovered: dict[str, str]) -> int:
     from reconciler.engine.execute import Report
 
     result = outcome.Result(plan, Report(), recovered=recovered)
     result.code = exits.PARTIAL if outcome.unfinished(plan) else exits.OK
     if order.form == "json":
         output.document(outcome.document(result))
+    if display.mirror is not None:
+        display.mirror({"type": "result", **outcome.document(result)})
     return result.code
 
 

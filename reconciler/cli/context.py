@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +41,7 @@ def settings() -> Settings:
 
 def with_workspace(work: Callable[[Workspace], Awaitable[T]], **doors: Any) -> T:
     """Open the workspace, do the work, close it."""
+    import asyncio
 
     async def main() -> T:
         from reconciler.compose import workspace

@@ -140,7 +140,7 @@ class Handlers:
             # What the world refused for good is tried again only when it was edited, or by hand.
             plan = self.surveyor.plan(survey, replace(limits, exclude=limits.exclude | stalled))
         self.last_plan = plan
-        self._note_drift(plan)
+        self._note_drift(plan, survey.recorded)
         probes.note(self.runner.ports, survey.recorded, survey.observed)
         report: Report | None = None
         if plan.refusals or (plan.acting and self.mode != "auto"):
@@ -175,17 +175,26 @@ class Handlers:
         why = "; ".join(guard.message for guard in plan.refusals) or f"mode is {self.mode}"
         log.warning("plan.held", extra={"plan": plan.id, "error": why, "satoshis": plan.cost.satoshis})
 
-    def _note_drift(self, plan: Plan) -> None:
-        now = self.runner.ports.clock.now()
-        with self.runner.ports.ledger.begin() as tx:
-            for change in plan.changes:
-                if change.before is None or change.verb in (Verb.DEFER, Verb.DELETE, Verb.FORGET):
-                    continue
-                drifted = [delta.path for delta in change.deltas if delta.cause is Cause.DRIFT]
-                truth = Truth.TRUE if drifted else Truth.FALSE
-                said = ", ".join(drifted)
-                fact = Condition("Drifted", truth, "Drifted" if drifted else "InSync", said, change.before.generation, now)
-                state(tx, change.ref, [fact])
+    def _note_drift(self, plan: Plan, recorded: RecordedState) -> None:
+        """State what this look showed of every recorded resource, where that is news."""
+        now, news = self.runner.ports.clock.now(), {}
+        for change in plan.changes:
+            record = recorded.records.get(change.ref)
+            if record is None or change.verb in (Verb.DEFER, Verb.DELETE, Verb.FORGET):
+                continue
+            drifted = ", ".join(delta.path for delta in change.deltas if delta.cause is Cause.DRIFT)
+            truth, reason = (Truth.TRUE, "Drifted") if drifted else (Truth.FALSE, "InSync")
+            facts = [Condition("Drifted", truth, reason, drifted, record.generation, now)]
+            ready, old = record.status.condition("Ready"), record.status.condition("Drifted")
+            healed = change.verb is Verb.NONE and ready is not None and ready.reason == "NotAdmitted"
+            if healed:
+                facts.append(Condition("Ready", Truth.TRUE, "Admitted", "every host lists it now", record.generation, now))
+            if healed or old is None or (old.status, old.message) != (truth, drifted):
+                news[change.ref] = facts
+        if news:
+            with self.runner.ports.ledger.begin() as tx:
+                for ref, facts in news.items():
+                    state(tx, ref, facts)
 
 
 def chain_nets(recorded: RecordedState) -> dict[str, Net]:

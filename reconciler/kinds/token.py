@@ -19,9 +19,10 @@ from reconciler.model.errors import Refused, RemoteProtocolError, Unavailable
 from reconciler.model.observation import Absent, Observation, Present, Unknown
 from reconciler.model.ref import Outpoint
 from reconciler.model.resource import Resource
-from reconciler.ports import Reads
+from reconciler.ports import Found, Reads
 from reconciler.wire import descriptor
 from reconciler.wire import draft as drafting
+from reconciler.wire.beef import parse_beef
 
 Token = Mapping[str, Json]
 # Answers asked for at a time: the largest page ls_producer gives. One identity may own this many tokens in all.
@@ -195,8 +196,26 @@ async def unrecorded(want: Resource, public_key: str, reads: Reads) -> Observati
         return Absent("it names no network, so it cannot be on one")
     query = {"identityKey": public_key, "subject": str(want.ref)}
     hosts = read_net(name, reads.networks[name]).overlays
-    held = await reads.together([_held(reads, host, descriptor.SERVICE, query) for host in hosts])
+    held = await reads.together([_ours(reads, host, query) for host in hosts])
     if all(answer is None for answer in held):
         return Unknown(f"no overlay host of Network/{name} answered whether {want.ref} exists already")
     found = sorted({outpoint for answer in held if answer for outpoint in answer})
     return Present({"unrecorded": found}) if found else Absent("not found on any host")
+
+
+async def _ours(reads: Reads, host: Endpoint, query: Mapping[str, Json]) -> frozenset[str] | None:
+    """The outpoints of the answer that really are what was asked for: a host may ignore the query, or lie."""
+    try:
+        found = await reads.overlay.lookup(host, descriptor.SERVICE, {**query, "limit": PAGE})
+    except (Unavailable, RemoteProtocolError, Refused):
+        return None
+    return frozenset(str(answer.outpoint) for answer in found if _describes(answer, query))
+
+
+def _describes(answer: Found, query: Mapping[str, Json]) -> bool:
+    try:
+        tx = parse_beef(answer.beef).transaction(answer.outpoint.txid)
+        said = descriptor.parse_descriptor(tx.outputs[answer.outpoint.vout].script) if tx else None
+    except (RemoteProtocolError, IndexError):
+        return False
+    return said is not None and (said.identity.hex(), said.subject) == (query["identityKey"], query["subject"])

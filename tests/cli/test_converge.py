@@ -153,6 +153,7 @@ def test_a_plan_file_that_was_touched_or_outrun_is_refused(shop: Producer) -> No
     text = (shop.root / "plan.json").read_text()
     shop.write("altered.json", text.replace('"Rates"', '"Dates"'))
     assert "altered" in shop("apply", "altered.json", expect=4).err
+    shop.write("price.yaml", PRICE.replace("25sat", "26sat"))
     shop("apply", "--yes", "--target", "PricePlan/standard")
     stale = shop("apply", "plan.json", expect=5)
     assert "cannot apply this plan to PricePlan/standard" in stale.err and "plan again" in stale.err
@@ -237,8 +238,9 @@ def test_partial_failure_is_isolated_and_continues_later(shop: Producer) -> None
 
 
 def test_wait_ready_carries_on_until_the_host_is_back(shop: Producer) -> None:
+    shop("plan", "--out", "plan.json")
     control.drop(shop.devnet, "overlay-1")
-    process = shop.start("apply", "--yes", "--no-refresh", "--wait", "ready", "--timeout", "60s")
+    process = shop.start("apply", "plan.json", "--wait", "ready", "--timeout", "60s")
     try:
         assert process.stdout is not None
         for line in process.stdout:
@@ -268,8 +270,8 @@ def test_wait_mined_returns_when_every_transaction_is_in_a_block(shop: Producer)
     assert process.returncode == 0
     states = [state for one in shop.status()["resources"] for state in one["transactions"].values()]
     assert states and set(states) == {"mined"}
-    late = shop("apply", "--yes", "--wait", "mined", "--timeout", "1s")
-    assert "Nothing to do" in late.out
+    late = shop("apply", "--yes", "--wait", "mined", "-o", "jsonl").out.splitlines()
+    assert [(one["type"], one["exit"]["code"]) for one in map(json.loads, late)] == [("result", 0)]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -121,10 +121,10 @@ def test_it_converges_keeps_the_last_good_revision_and_drains(shop: Producer, da
     shop.write("price.yaml", PRICE.replace("rate:", "rat:"))
     daemon.until(lambda: daemon.metric("reconciler_source_ready") == 0.0, "the fault to be seen")
     answer = daemon.get("/readyz")
-    assert answer is not None and answer.status_code == 503 and answer.json()["source"].startswith("price.yaml:3:")
+    assert answer is not None and answer.status_code == 503 and answer.json()["source"].startswith("price.yaml:4:")
     told = shop.status()
-    assert told["source"]["ready"] is False and told["source"]["message"].startswith("price.yaml:3:")
-    assert "SOURCE not ready: price.yaml:3:" in shop("status").out
+    assert told["source"]["ready"] is False and told["source"]["message"].startswith("price.yaml:4:")
+    assert "SOURCE not ready: price.yaml:4:" in shop("status").out
     assert [one["generation"] for one in told["resources"]] == [2, 1, 1, 2]
     # Fixed, it goes on.
     shop.write("price.yaml", PRICE.replace("25sat", "31sat"))
@@ -142,7 +142,7 @@ def test_it_converges_keeps_the_last_good_revision_and_drains(shop: Producer, da
     events = daemon.events()
     assert [events[0]["event"], events[-1]["event"]] == ["daemon.started", "daemon.stopped"]
     rejected = next(one for one in events if one["event"] == "source.rejected")
-    assert rejected["at"].startswith("price.yaml:3:") and rejected["level"] == "error"
+    assert rejected["at"].startswith("price.yaml:4:") and rejected["level"] == "error"
     text = daemon.log.read_text()
     assert not any(secret in text for secret in shop.env.values())
 

@@ -23,9 +23,14 @@ from reconciler.wire.descriptor import SERVICE, parse_descriptor
 from reconciler.wire.tx import Tx, parse_tx
 
 
+def reader(database: Path) -> closing[sqlite3.Connection]:
+    """A connection to a ledger that another process writes; it cannot write."""
+    return closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=5))
+
+
 def ask_ledger(database: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
-    """Rows of a ledger that another process writes, through a connection that cannot write."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=5)) as connection:
+    """Rows of a ledger, through a connection of their own."""
+    with reader(database) as connection:
         return connection.execute(query, values).fetchall()
 
 

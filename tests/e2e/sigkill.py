@@ -10,6 +10,7 @@ those moments is up to the machine, so two runs of one seed differ.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -17,19 +18,22 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from reconciler.compose import workspace
 from reconciler.devnet import control
 from reconciler.devnet.config import Config
 from reconciler.devnet.world import Plan as Hosts
+from reconciler.model.plan import Plan
 from reconciler.model.ref import Outpoint
+from reconciler.settings import load
 from tests.e2e.desk import PASSPHRASE, Desk
-from tests.e2e.outside import Outside, ask_ledger
+from tests.e2e.outside import Outside, ask_ledger, reader
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-m", "reconciler")
@@ -40,10 +44,15 @@ SIGHTS = ("run", "Generate", "Attest", "Store", "Sign", "Sign", "Broadcast", "Br
 # After a sight: at once, within the effect, or a little later.
 PAUSES = (0.0, 0.004, 0.02, 0.1)
 # A killed recovery is recovered from as well: this often the restart is struck too.
-AGAIN = 0.25
+AGAIN = 0.4
 # Restarts that recovery may take; the second repairs what the first could not see yet.
 RESTARTS = 4
 DEADLINE = 120.0
+# Seconds between two looks at the ledger.
+GLANCE = 0.002
+# How many runs, or effects of one sort, the ledger has seen begun.
+_BEGUN = {"run": "SELECT count(*) FROM runs", "": "SELECT 0"}
+_BEGUN_EFFECT = "SELECT count(*) FROM intents WHERE effect = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,8 @@ class Campaign:
         self.home, self.log = folder / "devnet", folder / "program.log"
         self.root = folder / "desk"
         self.database = self.root / ".state" / "ledger.db"
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith("RECONCILER_")} | {
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RECONCILER_", "PYTHONDONTWRITE"))}
+        self.env = kept | {
             "PYTHONPATH": str(ROOT),
             "RECONCILER_PASSPHRASE": PASSPHRASE,
             "RECONCILER_LISTEN": "127.0.0.1:0",
@@ -138,44 +148,49 @@ class Campaign:
         """The JSON that a command prints."""
         return json.loads(self.run(*words)[1])
 
-    def plan(self, command: str) -> Mapping[str, Any]:
-        """What the program would do now, and for how much."""
-        return self.call("plan", "-o", "json", *(("--destroy",) if command == "destroy" else ()))
+    def plan(self, command: str) -> Plan:
+        """What a program that starts now would do, and for how much; nothing of an earlier look is reused."""
+
+        async def look() -> Plan:
+            async with workspace(load(self.root)) as space:
+                survey = await space.surveyor.survey()
+                assert survey.loaded.desired is not None, survey.loaded.errors
+                return space.surveyor.plan(survey, replace(space.settings.limits, destroy=command == "destroy"))
+
+        return asyncio.run(look())
 
     # --- killing it ----------------------------------------------------------------------------------------------
 
     def aim(self) -> Aim:
-        """Half of the blows at a sight, half at any time of a process's life."""
+        """Half of the blows at a sight that this edit can bring, half at any time of a process's life."""
         if self.rng.random() < 0.5:
-            return Aim(self.rng.choice(SIGHTS), self.rng.uniform(0.0, self.rng.choice(PAUSES)))
+            hidden = set() if self.desk.touched else {"Attest", "Store"}
+            hidden |= set() if "Identity/fx-desk" in self.desk.touched else {"Generate"}
+            sights = [sight for sight in SIGHTS if sight not in hidden]
+            return Aim(self.rng.choice(sights), self.rng.uniform(0.0, self.rng.choice(PAUSES)))
         return Aim("", self.rng.uniform(0.0, self.span))
-
-    def begun(self, sight: str) -> int:
-        """How many runs, or effects of that sort, the ledger has seen begun."""
-        if sight == "run":
-            return int(ask_ledger(self.database, "SELECT count(*) FROM runs")[0][0])
-        return int(ask_ledger(self.database, "SELECT count(*) FROM intents WHERE effect = ?", sight)[0][0])
 
     def strike(self, words: tuple[str, ...], aim: Aim) -> Kill | None:
         """Start the program, kill it and all its children as aimed; None when it had ended by itself before that."""
-        before, began = self.begun(aim.sight) if aim.sight else 0, monotonic()
-        with self.log.open("ab") as log:
+        query, values = _BEGUN.get(aim.sight, _BEGUN_EFFECT), () if aim.sight in _BEGUN else (aim.sight,)
+        with reader(self.database) as eye, self.log.open("ab") as log:
+            before, began = eye.execute(query, values).fetchone()[0], monotonic()
             child = subprocess.Popen(
                 [*PROGRAM, *words],
                 cwd=self.root, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        # A daemon does not end: when its sight never comes, it is struck once its work should long be done.
-        limit = self.span * 3 if words[0] == "run" else DEADLINE
-        try:
-            while aim.sight and monotonic() - began < limit and not _ended(child, 0.001):
-                if self.begun(aim.sight) > before:
-                    break
-            _ended(child, aim.pause)
-        finally:
-            # Its own session and group, so that nothing of it survives and nothing else is hit.
-            if child.poll() is None:
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait(DEADLINE)
+            # A daemon does not end: when its sight never comes, it is struck once its work should long be done.
+            limit = self.span * 3 if words[0] == "run" else DEADLINE
+            try:
+                while aim.sight and monotonic() - began < limit and not _ended(child, GLANCE):
+                    if eye.execute(query, values).fetchone()[0] > before:
+                        break
+                _ended(child, aim.pause)
+            finally:
+                # Its own session and group, so that nothing of it survives and nothing else is hit.
+                if child.poll() is None:
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.wait(DEADLINE)
         after = monotonic() - began
         if child.returncode != -signal.SIGKILL:
             assert child.returncode in (0, 3), f"{words} ended with {child.returncode}: {self.log.read_text()[-2000:]}"
@@ -195,6 +210,8 @@ class Campaign:
             assert self.tally.rounds < 3 * kills, "the program always ends before it can be killed"
             self.round(kills - len(self.tally.kills))
         self.tally.seconds = monotonic() - began
+        # The last word is the program's own: exit code 0 says that nothing is pending.
+        self.run("plan", *(("--destroy",) if self.desk.command == "destroy" else ("--detailed-exitcode",)))
         return self.tally
 
     def round(self, most: int) -> None:
@@ -204,8 +221,9 @@ class Campaign:
         edits, command = self.desk.edit(self.damage), self.desk.command
         plan, left, sent = self.plan(command), outside.left, len(outside.transactions)
         booked, made = self.booked(), {subject: len(tokens) for subject, tokens in outside.made.items()}
-        price, count = plan["totals"]["satoshis"], plan["totals"]["transactions"]
-        assert count - len(plan["funding"]) == len(self.desk.touched) + len(self.desk.retired), (edits, plan["totals"])
+        price, count = plan.cost.satoshis, plan.cost.transactions
+        assert not plan.refusals, plan.refusals
+        assert count - len(plan.funding) == len(self.desk.touched) + len(self.desk.retired), f"{edits}: {told(plan)}"
         struck = self.blows(command, most)
         print(f"  {tally.rounds:>3} {', '.join(edits)}: {price} sat, {count} transactions; " + "; ".join(struck), flush=True)
         tally.restarts += self.settle(command)
@@ -242,14 +260,13 @@ class Campaign:
         """Restart until a plan finds nothing to do; how many restarts that took."""
         words = ("run", "--once") if command == "apply" and self.rng.random() < 0.33 else (command, "--yes")
         for restart in range(1, RESTARTS + 1):
+            began = monotonic()
             self.run(*words, good=(0, 3))
-            changes = self.plan(command)["changes"]
-            if command == "destroy":
-                if not changes or all(change["verb"] == "none" for change in changes):
-                    return restart
-            elif all(change["verb"] == "none" and change["blocked"] is None for change in changes):
+            self.span = monotonic() - began
+            plan = self.plan(command)
+            if plan.empty or (command == "destroy" and not plan.acting):
                 return restart
-        raise AssertionError(f"after {RESTARTS} restarts there is still something to do: {changes}")
+        raise AssertionError(f"after {RESTARTS} restarts there is still something to do: {told(plan)}")
 
     # --- what must hold ------------------------------------------------------------------------------------------
 
@@ -298,6 +315,13 @@ class Campaign:
         control.corrupt(self.home, host, content)
         self.desk.spoilt[host, content] += 1
         return f"{content[:8]} corrupted on {host}"
+
+
+def told(plan: Plan) -> str:
+    """A plan in a line, for whoever reads why a round failed."""
+    return "; ".join(
+        [f"{c.ref} {c.verb.value} {c.reason.value} {c.blocked or c.detail}".strip() for c in plan.changes] + [*plan.notes]
+    )
 
 
 def _ended(child: subprocess.Popen[bytes], seconds: float) -> bool:

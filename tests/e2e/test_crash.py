@@ -20,6 +20,8 @@ from reconciler.devnet.clock import VirtualClock
 from reconciler.devnet.world import Snapshot, World
 from reconciler.engine.execute import Executor
 from reconciler.engine.recover import recover
+from reconciler.model.change import Verb
+from reconciler.model.plan import Plan
 from reconciler.model.ref import Outpoint
 from reconciler.planner.guard import Limits
 from reconciler.wire.keys import public_key
@@ -93,32 +95,45 @@ class Stage:
         shutil.copytree(self.scene.root, folder)
         return Stage(self.case, self.scene, self.scene.world.snapshot(), folder)
 
-    async def attempt(self, fuse: Fuse) -> bool:
-        """One process: recover, plan, execute. False when it was killed."""
+    async def attempt(self, fuse: Fuse) -> End | None:
+        """One process: recover, plan, execute. None when it was killed."""
         try:
             async with mortal(self.scene, fuse) as space:
-                await converge(space, self.case.limits)
+                end = await converge(space, self.case.limits)
         except BaseExceptionGroup as group:
             _, rest = group.split(Killed)
             if rest is not None:
                 raise rest from None
-            return False
+            return None
         except Killed:
-            return False
-        return not fuse.burnt
+            return None
+        return None if fuse.burnt else end
 
 
-async def converge(space: Workspace, limits: Limits) -> None:
-    """What `apply` does, until nothing is pending."""
+@dataclass(frozen=True, slots=True)
+class End:
+    """What a process that lived to its end leaves behind: its last plan, its purse, and coins that nothing may hold any more."""
+
+    plan: Plan
+    purse: int
+    held: int
+
+
+async def converge(space: Workspace, limits: Limits) -> End:
+    """What `apply` does, until a plan has nothing left to do."""
     for _ in range(5):
         await recover(space.runner)
         survey = await space.surveyor.survey()
         plan = space.surveyor.plan(survey, limits)
-        if not plan.acting and not any(c.verb.value == "defer" for c in plan.changes):
-            return
+        if not plan.acting and not any(c.verb is Verb.DEFER for c in plan.changes):
+            break
         assert not plan.refusals, plan.refusals
         await Executor(space.runner, plan, parallelism=2).run()
         await asyncio.sleep(2)
+    with space.ports.ledger.begin() as tx:
+        held = len(tx.coins(state="reserved")) + len(tx.coins(state="pending"))
+    purses = space.ports.ledger.read(space.ports.clock.now()).purses
+    return End(plan, sum(purse.total for purse in purses.values()), held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,20 +194,15 @@ async def prepare(case: Case, folder: Path, clock: VirtualClock) -> Stage:
 
 
 async def settled(stage: Stage) -> Truth:
-    """After an undisturbed restart: nothing left to do, no run open, no coin reserved; and what the world holds."""
-    assert await stage.attempt(Fuse())
-    async with mortal(stage.scene, Fuse()) as space:
-        survey = await space.surveyor.survey()
-        plan = space.surveyor.plan(survey, stage.case.limits)
-        assert plan.empty or (stage.case.limits.destroy and not plan.acting), [
-            (str(c.ref), c.verb, c.deltas) for c in plan.changes
-        ]
-        with space.ports.ledger.begin() as tx:
-            assert not tx.coins(state="reserved")
-            assert not tx.coins(state="pending")
-        purse = space.ports.ledger.read(space.ports.clock.now()).purses
-        assert sum(p.total for p in purse.values()) == truth(stage.scene).purse
-    return truth(stage.scene)
+    """After an undisturbed restart: nothing left to do, no coin held; and what the world holds."""
+    end = await stage.attempt(Fuse())
+    assert end is not None
+    left = [(str(c.ref), c.verb, c.deltas) for c in end.plan.changes]
+    assert end.plan.empty or (stage.case.limits.destroy and not end.plan.acting), left
+    assert end.held == 0
+    found = truth(stage.scene)
+    assert end.purse == found.purse
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -205,7 +215,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 async def undisturbed(stage: Stage) -> tuple[Truth, int]:
     """The yardstick: what the world holds when nobody dies, and how many durable steps that takes."""
     fuse = Fuse()
-    assert await stage.attempt(fuse)
+    assert await stage.attempt(fuse) is not None
     steps = fuse.steps
     return await settled(stage), steps
 
@@ -222,7 +232,7 @@ def test_killed_once_at_every_durable_step(name: str, tmp_path: Path) -> None:
         assert steps > 10
         for k in range(1, steps + 1):
             stage.reset()
-            assert not await stage.attempt(Fuse(k)), f"step {k} of {steps} was never reached"
+            assert await stage.attempt(Fuse(k)) is None, f"step {k} of {steps} was never reached"
             assert await settled(stage) == expected, f"killed at step {k} of {steps}"
 
     play(main, clock)
@@ -239,13 +249,13 @@ def test_killed_twice_at_every_pair_of_durable_steps(name: str, part: int, tmp_p
         expected, steps = await undisturbed(stage)
         for k in range(1 + part, steps + 1, 4):
             stage.reset()
-            assert not await stage.attempt(Fuse(k))
+            assert await stage.attempt(Fuse(k)) is None
             once = stage.mark(tmp_path / f"once-{k}")
             j = 0
             while True:
                 j += 1
                 once.reset()
-                if await once.attempt(Fuse(j)):
+                if await once.attempt(Fuse(j)) is not None:
                     break
                 assert await settled(once) == expected, f"killed at step {k}, then at step {j}"
             shutil.rmtree(once.files)

@@ -1,4 +1,4 @@
-"""SIGKILL, as an operator meets it: the real program on a served devnet, killed thirty times, repeats nothing and loses nothing."""
+"""SIGKILL, as an operator meets it: the real program on a served devnet, killed thirty times, doubles and loses nothing."""
 
 from pathlib import Path
 

@@ -1,5 +1,8 @@
 """Bad weather at every irreversible step: what the world refuses, loses or doubts never costs twice."""
 
+import shutil
+from collections.abc import Sequence
+
 import pytest
 
 from reconciler.compose import Workspace
@@ -10,10 +13,14 @@ from reconciler.engine.execute import Executor, Fate
 from reconciler.engine.journal import Budget, Journal
 from reconciler.engine.recover import recover
 from reconciler.kinds.dataset import CONTROLLER as DATASETS
+from reconciler.model.canonical import Json
+from reconciler.model.effect import Endpoint
 from reconciler.model.errors import GuardRefused, Invariant, Unavailable, Uncertain
 from reconciler.model.intent import Retry, RunState, Stalled
 from reconciler.model.ref import Outpoint, ResourceRef
-from tests.e2e.scene import Scene, play
+from reconciler.planner.guard import Limits
+from reconciler.ports import Found
+from tests.e2e.scene import FULL, Scene, play
 
 DATASET = ResourceRef("Dataset", "rates")
 
@@ -232,5 +239,63 @@ def test_an_empty_purse_waits_for_funding_and_journals_nothing_final(scene: Scen
             _, report = await scene.apply(space)
             assert report.complete
             assert (await scene.plan(space)).empty
+
+    play(main, scene.world.clock)
+
+
+def test_a_host_that_hides_what_it_took_is_named_and_freezes_nothing(scene: Scene) -> None:
+    async def main() -> None:
+        await scene.fund()
+        async with scene.open() as space:
+            await scene.apply(space)
+            record = space.ports.ledger.read(space.ports.clock.now()).records[DATASET]
+            scene.world.evict("overlay-1", Outpoint.parse(record.outputs["tokens"][0]["outpoint"]), remember=True)
+            before = purse(space)
+            plan, report = await scene.apply(space)
+            assert {str(c.ref): c.verb.value for c in plan.acting} == {"Dataset/rates": "repair"}
+            assert report.results[DATASET].fate is Fate.FAILED
+            assert "overlay-1" in report.results[DATASET].why
+            assert purse(space) == before
+            assert not space.ports.ledger.read(space.ports.clock.now()).frozen
+            _, report = await scene.apply(space, Limits(destroy=True, delete_percent=None))
+            assert report.complete
+
+    play(main, scene.world.clock)
+
+
+def test_a_lost_ledger_finds_its_tokens_on_the_network_and_does_not_pay_again(scene: Scene) -> None:
+    async def main() -> None:
+        await scene.fund()
+        async with scene.open() as space:
+            await scene.apply(space)
+        shutil.rmtree(scene.root / ".state")
+        await scene.fund()
+        async with scene.open() as space:
+            plan = await scene.plan(space)
+            held = {str(c.ref): c.blocked for c in plan.changes if c.blocked}
+            assert set(held) == {"Identity/desk", "Dataset/rates", "Advertisement/feed"}
+            assert all(change.ref.kind in ("Network", "PricePlan") for change in plan.acting)
+            assert plan.cost.transactions == 0
+
+    play(main, scene.world.clock)
+
+
+def test_a_host_that_answers_with_somebody_elses_tokens_blocks_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        await scene.fund()
+        async with scene.open() as space:
+            await scene.apply(space)
+        other = Scene(scene.root.parent / "other", scene.world, scene.entropy)
+        other.write({**FULL, "advertisement.yaml": FULL["advertisement.yaml"].replace("_rates", "_other")})
+        await other.fund()
+        async with other.open() as space:
+            lookup = space.ports.overlay.lookup
+
+            async def careless(host: Endpoint, service: str, query: Json) -> Sequence[Found]:
+                return await lookup(host, service, {"limit": 1000} if service == "ls_producer" else query)
+
+            monkeypatch.setattr(space.ports.overlay, "lookup", careless)
+            plan = await other.plan(space)
+            assert not [c.ref for c in plan.changes if c.blocked], plan.changes
 
     play(main, scene.world.clock)

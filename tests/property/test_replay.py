@@ -174,7 +174,7 @@ class History:
     async def process(self, fuse: Fuse) -> bool:
         """One process, as the crash suite runs it; False when it was killed."""
         stage = Stage(Case({}, False, nothing), self.scene, self.scene.world.snapshot(), self.scene.root)
-        return await stage.attempt(fuse)
+        return bool(await stage.attempt(fuse))
 
     def look(self) -> None:
         """No resource may be believed less than it was."""

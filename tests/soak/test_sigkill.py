@@ -1,4 +1,4 @@
-"""The kill test of tests/e2e at length: two hundred kills, one ledger, one devnet; figures for docs/explanation/crash-safety.md."""
+"""The kill test of tests/e2e at length: two hundred kills, one ledger; its figures are in docs/explanation/crash-safety.md."""
 
 import os
 from pathlib import Path

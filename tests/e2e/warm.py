@@ -1,0 +1,89 @@
+"""The program, loaded once: a process that forks for every command, so that a page full of commands takes seconds.
+
+Each command still runs in a process of its own with its own arguments, directory, environment and streams; only the
+imports are shared. `python -m tests.e2e.warm SOCKET` serves; the client is a script that knows nothing but the socket.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+# A packet carries the arguments and the environment of one command.
+PACKET = 128 * 1024
+CLIENT = """\
+#!{python} -IS
+import json, os, socket, sys
+words = sys.argv[1:]
+if words[:2] == ["devnet", "up"]:
+    words += os.environ.get("PAGE_PORTS", "").split()
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+    door.connect({door!r})
+    asked = {{"words": words, "cwd": os.getcwd(), "env": dict(os.environ)}}
+    socket.send_fds(door, [json.dumps(asked).encode()], [0, 1, 2])
+    code = door.recv(1)
+sys.exit(code[0] if code else 137)
+"""
+
+
+def client(path: Path, door: Path) -> None:
+    """Write the script that stands for the program: it hands over its arguments and streams and exits with the code."""
+    path.write_text(CLIENT.format(python=sys.executable, door=str(door)))
+    path.chmod(0o755)
+
+
+def serve(door: Path) -> None:
+    """Load the program and fork for every command, until somebody ends this process."""
+    from reconciler.cli import main
+
+    main.bind()
+    for name in _HEAVY:
+        __import__(name)
+    # Children end by themselves; nobody waits for them here.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(door))
+        listener.listen(16)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        while True:
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                _answer(connection)
+            connection.close()
+
+
+# What nearly every verb loads sooner or later.
+_HEAVY = ("reconciler.compose", "reconciler.planner.render", "reconciler.devnet.control", "reconciler.wire.bundle", "uvicorn")
+
+
+def _answer(connection: socket.socket) -> None:
+    code = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        asked, streams, _, _ = socket.recv_fds(connection, PACKET, 3)
+        told = json.loads(asked)
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.chdir(told["cwd"])
+        os.environ.clear()
+        os.environ.update(told["env"])
+        sys.argv = ["reconciler", *told["words"]]
+        from reconciler.cli import main
+
+        code = main.run(told["words"])
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        connection.send(bytes([code]))
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))
