@@ -6,12 +6,22 @@ import ast
 import inspect
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import typer
+
+from reconciler.adapters.sql import catalog
+from reconciler.cli import main
+from reconciler.cli.exits import code_of
+from reconciler.cli.main import _TERRAFORM
+from reconciler.manifest.fault import CODES
+from reconciler.model import errors
+from reconciler.model.change import Reason
+from reconciler.planner import guard
+from reconciler.telemetry import BOUND, Metrics
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "reconciler"
@@ -51,8 +61,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def program() -> Any:
     """The whole command line, every verb bound."""
-    from reconciler.cli import main
-
     return typer.main.get_command(main.bind())
 
 
@@ -87,19 +95,19 @@ def verb_section(words: str, command: Any) -> str:
 
 def cli_page() -> str:
     """Every verb with its arguments, options, defaults and help."""
-    from reconciler.cli.main import _TERRAFORM
-
     whole = program()
     index = [(f"[`{words}`](#{words.replace(' ', '-')})", cell(command.help)) for words, command in verbs() if " " not in words]
     flags = [(f"`{cell(written)}`", cell(meaning)) for written, meaning in parameters(whole, "reconciler")]
     flags = [flag for flag in flags if "completion" not in flag[0]]
     aliases = ", ".join(f"`{short}`" for short in _TERRAFORM)
     return (
-        f"# The command line\n\n{whole.help}\n\nData goes to standard output, everything else to standard error. Every verb ends with one of the "
+        f"# The command line\n\n{whole.help}\n\nData goes to standard output, everything else to standard error. "
+        "Every verb ends with one of the "
         "[exit codes](exit-codes.md); what an error means stands in [errors](errors.md).\n\n"
         f"{table(('verb', 'what it does'), index)}\n"
         f"## Before the verb\n\n{table(('flag', 'meaning'), flags)}\n"
-        f"Terraform's spellings are understood, too: {aliases}. `NO_COLOR`, `RECONCILER_STATE`, `RECONCILER_SOURCE`, `RECONCILER_ENV`, "
+        f"Terraform's spellings are understood, too: {aliases}. "
+        "`NO_COLOR`, `RECONCILER_STATE`, `RECONCILER_SOURCE`, `RECONCILER_ENV`, "
         "`RECONCILER_MODE` and `RECONCILER_LISTEN` are read from the environment; a flag wins over them, and they win over "
         "[`reconciler.yaml`](settings.md).\n\n"
     ) + "\n".join(verb_section(words, command) for words, command in verbs())
@@ -110,8 +118,6 @@ def cli_page() -> str:
 
 def raised() -> dict[str, dict[str, list[tuple[str, str]]]]:
     """Class of exception -> code -> [(message, hint)] as they stand in the code; `…` where a value is filled in."""
-    from reconciler.model import errors
-
     classes = {name for name, thing in vars(errors).items() if inspect.isclass(thing)}
     found: dict[str, dict[str, list[tuple[str, str]]]] = defaultdict(lambda: defaultdict(list))
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -140,33 +146,32 @@ def said(node: ast.expr | None) -> str:
 
 def errors_page() -> str:
     """Diagnostics of manifests, and the exceptions with what becomes of them."""
-    from reconciler.cli.exits import code_of
-    from reconciler.manifest.fault import CODES
-    from reconciler.model import errors
-
     kinds = [errors.Refused, errors.LocalProtocolError, errors.RemoteProtocolError, errors.GuardRefused, errors.Unavailable,
              errors.Uncertain, errors.Conflict, errors.Locked, errors.Invariant]  # fmt: skip
-    rows = [
-        (f"[`{one.__name__}`](#{one.__name__.lower()})", cell(doc(one)), str(code_of(one("code", "message")))) for one in kinds
-    ]
+    rows = [(f"[`{one.__name__}`](#{one.__name__.lower()})", cell(doc(one)), str(code_of(one.__new__(one)))) for one in kinds]
     page = (
         '# Errors\n\nEvery error carries a code that stays, a sentence that begins with "cannot", and where possible a hint. '
         "Scripts may rely on the codes, not on the sentences.\n\n## In manifests\n\n"
         "`validate` reports all of them at once, with file, line and column; E is an error, W a warning. "
         "A file with an error is never acted upon: the last good revision stands.\n\n"
         f"{table(('code', 'what is wrong'), [(code, cell(text)) for code, text in CODES.items()])}\n"
-        "## While running\n\nWhat kind of error it is decides what happens next. The exit code is that of a command that ended with it; "
+        "## While running\n\nWhat kind of error it is decides what happens next. "
+        "The exit code is that of a command that ended with it; "
         "a change that failed among others makes `apply` end with 3 ([exit codes](exit-codes.md)).\n\n"
         f"{table(('class', 'means', 'exit code'), rows)}"
     )
     by_class = raised()
     for one in kinds:
         codes = sorted(by_class.get(one.__name__, {}).items())
-        lines = [(f"`{code}`", cell(" · ".join(m for m, _ in pairs if m)), cell(" · ".join(dict.fromkeys(h for _, h in pairs if h))))
-                 for code, pairs in codes]  # fmt: skip
+        lines = [(f"`{code}`", joined(m for m, _ in pairs), joined(h for _, h in pairs)) for code, pairs in codes]
         page += f"\n### `{one.__name__}`\n\n"
         page += table(("code", "message", "hint"), lines) if lines else "Raised by decoders, always with the same code.\n"
     return page
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Different texts side by side."""
+    return cell(" · ".join(dict.fromkeys(text for text in texts if text)))
 
 
 # --- metrics -------------------------------------------------------------------------------------
@@ -174,8 +179,6 @@ def errors_page() -> str:
 
 def metrics_page() -> str:
     """The series of /metrics, from a registry as the daemon makes it."""
-    from reconciler.telemetry import BOUND, Metrics
-
     metrics, rows = Metrics(), []
     for one in vars(metrics).values():
         if one is metrics.registry:
@@ -185,7 +188,8 @@ def metrics_page() -> str:
         labels = ", ".join(f"`{label}`" for label in one._labelnames) or "none"
         rows.append((f"`{shown}`", family.type, labels, cell(family.documentation)))
     return (
-        "# Metrics and logs\n\n`reconciler run` listens on `listen` of [`reconciler.yaml`](settings.md), `127.0.0.1:8401` unless told otherwise. "
+        "# Metrics and logs\n\n`reconciler run` listens on `listen` of [`reconciler.yaml`](settings.md), "
+        "`127.0.0.1:8401` unless told otherwise. "
         "It asks for no credentials: keep it on loopback.\n\n"
         + table(
             ("path", "answers"),
@@ -268,11 +272,9 @@ def words_of(enum: type[Enum], meanings: Mapping[str, str]) -> list[tuple[str, s
 
 def conditions_page() -> str:
     """What a status says, why a plan wants something, what may hold it up."""
-    from reconciler.model.change import Reason
-    from reconciler.planner import guard
-
     page = (
-        "# Conditions, reasons and guards\n\n## Conditions\n\n`status` shows Ready, `describe` and `get -o yaml` show all of them. "
+        "# Conditions, reasons and guards\n\n## Conditions\n\n`status` shows Ready, "
+        "`describe` and `get -o yaml` show all of them. "
         "`lastTransitionTime` moves when the status does, not when the message does.\n"
     )
     for type_, (when, said) in CONDITIONS.items():
@@ -283,7 +285,8 @@ def conditions_page() -> str:
     guards = [(f"`{getattr(guard, name)}`", text) for name, text in GUARDS.items()]
     return (
         page
-        + f"\n## Reasons of a change\n\n`plan -o json` gives one for every change.\n\n{table(('reason', 'means'), words_of(Reason, REASONS))}"
+        + "\n## Reasons of a change\n\n`plan -o json` gives one for every change.\n\n"
+        + table(("reason", "means"), words_of(Reason, REASONS))
         + "\n## Guards\n\nA guard judges the whole plan; a plan that one refuses does nothing (exit code 4). "
         + "`apply --approve NAME` lets it pass for that one plan.\n\n"
         + table(("guard", "refuses when"), guards)
@@ -295,12 +298,12 @@ def conditions_page() -> str:
 
 def catalog_page() -> str:
     """The tables that people may query."""
-    from reconciler.adapters.sql import catalog
-
     page = (
-        "# The catalog\n\nTables for your own questions, in the database of the ledger (`.state/ledger.db` unless told otherwise). They are written in "
-        "the same transaction as the record they show, so the two never disagree. Read them, do not write them; times are UTC, amounts are "
-        "satoshis. How to ask: [query the catalog](../how-to/query-the-catalog.md).\n"
+        "# The catalog\n\nTables for your own questions, in the database of the ledger "
+        "(`.state/ledger.db` unless told otherwise). "
+        "They are written in "
+        "the same transaction as the record they show, so the two never disagree. Read them, do not write them; times are "
+        "UTC, amounts are satoshis. How to ask: [query the catalog](../how-to/query-the-catalog.md).\n"
     )
     for model in (catalog.ProducerIdentity, catalog.ProducerAdvertisement, catalog.PublishedContent, catalog.PublishedContentTag,
                   catalog.ContentDistribution):  # fmt: skip
@@ -315,7 +318,7 @@ def kind_of(column: Any) -> str:
     """The type of a column in plain words."""
     name = type(column.type).__name__
     return {
-        "JsonValue": "JSON", "UtcTime": "time", "AutoString": "text", "Text": "text", "String": "text",
+        "JSON": "JSON", "UtcTime": "time", "AutoString": "text", "Text": "text", "String": "text",
         "Integer": "integer", "BigInteger": "integer", "Float": "number", "NullType": "text",
     }[name]  # fmt: skip
 

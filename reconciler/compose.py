@@ -94,7 +94,7 @@ async def workspace(
             settings,
             ports,
             Surveyor(ports, kinds, settings.environment),
-            Runner(ports, kinds, owner or process.own_name(), watch),
+            Runner(ports, kinds, owner or process.own_name(), watch, settings.source),
         )
     finally:
         await http.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from datetime import UTC, datetime
 
@@ -16,6 +15,8 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         """Yield to the event loop for at least that long; nothing for zero or less but one turn of the loop."""
+        import asyncio  # what only asks for the time does not wait for its import
+
         await asyncio.sleep(max(0.0, seconds))
 
 

@@ -11,14 +11,14 @@ import fnmatch
 import hashlib
 import mimetypes
 import os
+import re
 import stat
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.describe import details
-from reconciler.model.canonical import Json
 from reconciler.model.errors import Refused, Unavailable
 from reconciler.model.resource import FileFact
 from reconciler.ports import Revision
@@ -80,6 +80,11 @@ def _print(state: os.stat_result) -> _Print:
     return (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
 
 
+def _matcher(patterns: Sequence[str]) -> Callable[[str], object]:
+    """Something that is not None for a text that one of the patterns matches."""
+    return re.compile("|".join(map(fnmatch.translate, patterns)) or r"(?!)").match
+
+
 def _hidden(root: Path, path: str) -> bool:
     """Whether it lies in a dot-directory. Not `..data`: that is how a mounted ConfigMap swaps its content."""
     below = Path(path).relative_to(root).parts
@@ -88,12 +93,11 @@ def _hidden(root: Path, path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What was read last time; `text` only for manifests, `details` only for content."""
+    """A manifest as it was read last time."""
 
     fingerprint: _Print
     sha256: str
-    text: bytes = b""
-    details: Mapping[str, Json] = field(default_factory=dict)
+    text: bytes
 
 
 class DirectorySource:
@@ -101,9 +105,13 @@ class DirectorySource:
 
     def __init__(self, root: Path, patterns: Sequence[str] = PATTERNS) -> None:
         self.root = root
-        self._patterns = tuple(patterns)
+        # Patterns with a slash speak of the path, the others of the name.
+        self._named = _matcher([pattern for pattern in patterns if "/" not in pattern])
+        self._placed = _matcher([pattern for pattern in patterns if "/" in pattern])
         self._texts: dict[str, _Known] = {}
-        self._digests: dict[str, _Known] = {}
+        # Patterns that are the name of one file, and that name.
+        self._literal: dict[str, list[str]] = {}
+        self._facts: dict[str, tuple[_Print, FileFact]] = {}
         # Directories of content and whether they are inside the root, each checked once between two readings.
         self._homes: dict[str, bool] = {}
         self._clock = SystemClock()
@@ -122,12 +130,16 @@ class DirectorySource:
 
     def facts(self, pattern: str) -> Sequence[FileFact]:
         """Regular files that match the glob, hashed; dot-files only where the pattern names them."""
-        parts = [part for part in pattern.split("/") if part not in ("", ".")]
-        if not parts or pattern.startswith("/") or ".." in parts:
-            raise Refused(
-                "path-escapes", f"cannot use {pattern!r}: it leaves the source directory", hint="write a path below the manifests"
-            )
-        names = self._matching(pattern, parts) if _MAGIC.intersection(pattern) else ["/".join(parts)]
+        names = self._literal.get(pattern)
+        if names is None:
+            parts = [part for part in pattern.split("/") if part not in ("", ".")]
+            if not parts or pattern.startswith("/") or ".." in parts:
+                hint = "write a path below the manifests"
+                raise Refused("path-escapes", f"cannot use {pattern!r}: it leaves the source directory", hint=hint)
+            if _MAGIC.intersection(pattern):
+                names = self._matching(pattern, parts)
+            else:
+                names = self._literal[pattern] = ["/".join(parts)]
         return [fact for name in names if (fact := self._fact(name)) is not None]
 
     def _matching(self, pattern: str, parts: Sequence[str]) -> list[str]:
@@ -167,7 +179,7 @@ class DirectorySource:
             for entry in entries:
                 path = prefix + entry.name
                 if entry.is_symlink():
-                    self._stay_inside(entry.path, link=True)
+                    self._stay_inside(entry.path, entry.path)
                 if entry.is_dir(follow_symlinks=False):
                     if not entry.name.startswith("."):
                         waiting.append((path + "/", entry.path))
@@ -178,11 +190,10 @@ class DirectorySource:
         name = path.rpartition("/")[2]
         if name.startswith("."):
             return False
-        return any(fnmatch.fnmatchcase(path if "/" in pattern else name, pattern) for pattern in self._patterns)
+        return self._named(name) is not None or self._placed(path) is not None
 
-    def _stay_inside(self, path: str, link: bool) -> None:
-        """Refused when following the path ends outside the root."""
-        home = path if link else os.path.dirname(path)  # noqa: PTH120 - as above
+    def _stay_inside(self, path: str, home: str) -> None:
+        """Refused when following `home`, the path itself or the directory it lies in, ends outside the root."""
         inside = self._homes.get(home)
         if inside is None:
             inside = self._homes[home] = Path(home).resolve().is_relative_to(self._real_root())
@@ -219,29 +230,34 @@ class DirectorySource:
         """What is known of one file; None when there is none."""
         path = f"{self.root}/{name}"
         try:
-            self._stay_inside(path, stat.S_ISLNK(os.lstat(path).st_mode))
-            before = os.stat(path)  # noqa: PTH116 - as above
+            state = os.lstat(path)
+            if stat.S_ISLNK(state.st_mode):
+                self._stay_inside(path, path)
+                state = os.stat(path)  # noqa: PTH116 - as above
+            else:
+                self._stay_inside(path, path.rpartition("/")[0])
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise Unavailable("source-unreadable", f"cannot read {path}: {error.strerror}") from error
-        if not stat.S_ISREG(before.st_mode):
+        if not stat.S_ISREG(state.st_mode):
             return None
-        known = self._digests.get(name)
-        if known is None or known.fingerprint != _print(before):
-            known = self._digests[name] = self._hashed(path, before)
-        return FileFact(name, before.st_size, known.sha256, media_type(name), known.details)
+        known = self._facts.get(name)
+        if known is None or known[0] != _print(state):
+            known = self._facts[name] = self._learned(name, path, state)
+        return known[1]
 
-    def _hashed(self, path: str, before: os.stat_result) -> _Known:
+    def _learned(self, name: str, path: str, before: os.stat_result) -> tuple[_Print, FileFact]:
+        """The facts of a file and the fingerprint they hold for."""
         try:
             total = hashlib.sha256()
             with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
                 while block := stream.read(_BLOCK):
                     total.update(block)
-            facts = details(Path(path), media_type(path))
+            found = details(Path(path), media_type(name))
             after = os.stat(path)  # noqa: PTH116 - as above
         except OSError as error:
             raise Unavailable("source-unreadable", f"cannot read {path}: {error.strerror}") from error
         if _print(after) != _print(before):
             raise Unavailable("source-moving", f"cannot hash {path}: it is being written", hint="it will be read again")
-        return _Known(self._trusted(after), total.hexdigest(), details=facts)
+        return self._trusted(after), FileFact(name, after.st_size, total.hexdigest(), media_type(name), found)

@@ -20,6 +20,7 @@ from reconciler.model.observation import Absent, Observation, Present, Unknown
 if TYPE_CHECKING:
     from reconciler.compose import Workspace
     from reconciler.engine.survey import Survey
+    from reconciler.model.change import Change
     from reconciler.model.plan import Plan
     from reconciler.model.ref import ResourceRef
     from reconciler.model.resource import DesiredState
@@ -266,8 +267,23 @@ def plan_text(prepared: Prepared, next_step: str | None = None) -> str:
     from reconciler.planner.render import as_text
 
     paint = output.style_for(sys.stdout, GLOBALS.colour)
-    body = as_text(prepared.plan, style=paint, next_step=next_step).split("\n\n", 1)
+    body = as_text(prepared.plan, style=paint, next_step=next_step, told=in_words).split("\n\n", 1)
     return "\n".join(paint("dim", line) for line in prepared.head) + "\n\n" + body[-1]
+
+
+def in_words(change: Change) -> Change:
+    """The change with its values as a person would write them, for the eye alone."""
+    from reconciler.manifest.written import field, written
+
+    kind = change.ref.kind
+    deltas = tuple(
+        replace(d, before=field(kind, d.path[5:], d.before), after=field(kind, d.path[5:], d.after))
+        if d.path.startswith("spec.")
+        else d
+        for d in change.deltas
+    )
+    spec = change.body.get("spec")
+    return replace(change, deltas=deltas, body={**change.body, "spec": written(kind, spec)} if spec else change.body)
 
 
 def tell_plan(prepared: Prepared, form: str, next_step: str | None = None) -> None:

@@ -100,12 +100,18 @@ class StorageHost:
 
     def find(self, sha256_hex: str, uploader: str) -> Stored | None:
         """The uploader's unexpired object of that content whose bytes are here: the latest expiry, and the newest of equals."""
-        held = [item for item in self.mine(uploader) if item.sha256 == sha256_hex and self.vault.size(item.id) is not None]
+        now = self.now
+        held = [
+            item
+            for item in self.state.objects.values()
+            if item.sha256 == sha256_hex and item.uploader == uploader and item.expires > now and self.vault.size(item.id) is not None
+        ]
         return max(reversed(held), key=lambda item: item.expires, default=None)
 
     def mine(self, uploader: str) -> list[Stored]:
         """The uploader's unexpired objects."""
-        return [item for item in self.state.objects.values() if item.uploader == uploader and item.expires > self.now]
+        now = self.now
+        return [item for item in self.state.objects.values() if item.uploader == uploader and item.expires > now]
 
     async def store(self, item: Stored) -> Stored:
         """Record an object whose bytes are in the vault and advertise it."""

@@ -15,9 +15,11 @@ from reconciler.engine.backoff import retry_at
 from reconciler.engine.journal import Budget, Journal, parents_of
 from reconciler.engine.perform import perform
 from reconciler.engine.progress import Progress, Watcher, unwatched
+from reconciler.engine.rejection import outlived
+from reconciler.engine.route import Route, straight
 from reconciler.model.canonical import Json
 from reconciler.model.codec import encode
-from reconciler.model.effect import Attest, Effect, Generate, Sign, Store, TokenOutput
+from reconciler.model.effect import Attest, Broadcast, Effect, Generate, Sign, Store, TokenOutput
 from reconciler.model.errors import GuardRefused, LocalProtocolError, Refused, Unavailable, Uncertain
 from reconciler.model.intent import Done, Intent, IntentState, Outcome, Retry, Stalled
 from reconciler.ports import Coin, Ports
@@ -34,13 +36,14 @@ async def drive(
     budget: Budget,
     watch: Watcher = unwatched,
     attempt: int = 0,
+    route: Route = straight,
 ) -> Outcome:
     """Advance a run as far as the world allows. Invariant and Conflict pass through: they stop the worker."""
     seq = 0
     try:
         effect = next(steps)
         while True:
-            result = await _step(journal, seq, effect, ports, budget, watch)
+            result = await _step(journal, seq, effect, ports, budget, watch, route)
             seq += 1
             effect = steps.send(result)
     except StopIteration as stop:
@@ -54,7 +57,7 @@ async def drive(
         steps.close()
 
 
-async def _step(journal: Journal, seq: int, effect: Effect, ports: Ports, budget: Budget, watch: Watcher) -> Result:
+async def _step(journal: Journal, seq: int, effect: Effect, ports: Ports, budget: Budget, watch: Watcher, route: Route) -> Result:
     name, key = type(effect).__name__, journal.run.key
     known = journal.recall(seq, effect)
     if known is not None and known.state is not IntentState.OPEN:
@@ -66,7 +69,7 @@ async def _step(journal: Journal, seq: int, effect: Effect, ports: Ports, budget
         if isinstance(effect, Sign):
             result = _sign(journal, seq, effect, ports, budget, coins)
         else:
-            result = await perform(effect, ports)
+            result = await _performed(route(effect), ports, begun=known is not None)
             budget.charge(moved(result))
             journal.settle(seq, effect, result)
     except Refused as error:
@@ -77,6 +80,22 @@ async def _step(journal: Journal, seq: int, effect: Effect, ports: Ports, budget
         raise
     watch(Progress("effect.done", key, effect=name, detail=result))
     return result
+
+
+async def _performed(effect: Effect, ports: Ports, *, begun: bool) -> Result:
+    """What came of it. `begun`: an earlier attempt may have reached the world."""
+    try:
+        return await perform(effect, ports)
+    except Refused as error:
+        if not isinstance(effect, Broadcast):
+            raise
+        if error.code != "tx-rejected":
+            # They refuse us, not the bytes; and the bytes may have left before. Mend it, and the run goes on.
+            raise Unavailable(error.code, error.message, hint=error.hint) from error
+        alive = await outlived(effect, ports, error, begun=begun)
+        if alive is None:
+            raise
+        return alive
 
 
 def _recalled(known: Intent, budget: Budget) -> Result:

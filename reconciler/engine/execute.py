@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -12,10 +13,11 @@ from reconciler.kinds.network import read_net
 from reconciler.model.canonical import Json
 from reconciler.model.change import Change
 from reconciler.model.effect import Endpoint
-from reconciler.model.errors import Conflict, Invariant, Locked, ReconcilerError, Refused
+from reconciler.model.errors import ReconcilerError, Unavailable, Uncertain
 from reconciler.model.intent import Done, Retry, Stalled, Waiting
 from reconciler.model.plan import Plan
 from reconciler.model.ref import ResourceRef
+from reconciler.planner.resolve import paid_on
 
 # Changes worked on at once unless the caller says otherwise.
 PARALLELISM = 4
@@ -74,6 +76,7 @@ class Executor:
 
     async def run(self) -> Report:
         """Fund, then carry out every acting change after those it must follow."""
+        await self._require_newest()
         if not await self._fund():
             return self.report
         gate = asyncio.Semaphore(self.parallelism)
@@ -102,7 +105,9 @@ class Executor:
                 return Result(change.ref, Fate.CANCELLED, "not started")
             try:
                 outcome = await self.runner.change(change, self.plan.lineage, self.plan.revision)
-            except (Conflict, Locked, Invariant, Refused) as failure:
+            except (Unavailable, Uncertain) as failure:
+                return Result(change.ref, Fate.PENDING, failure.message, failure)
+            except ReconcilerError as failure:
                 return Result(change.ref, Fate.FAILED, failure.message, failure)
         match outcome:
             case Done():
@@ -122,6 +127,19 @@ class Executor:
         if ready is not None and ready.reason == "NotAdmitted":
             return Result(change.ref, Fate.FAILED, ready.message)
         return Result(change.ref, Fate.DONE)
+
+    async def _require_newest(self) -> None:
+        """Conflict before anything is done when this ledger is not the newest; where nobody can tell, each change asks again."""
+        nets = {
+            spec["chain"]: read_net(name, spec)
+            for c in self.plan.acting
+            if c.needs
+            for name, spec in [paid_on(c)]
+            if name and spec
+        }
+        for _, net in sorted(nets.items()):
+            with contextlib.suppress(Unavailable):
+                await self.runner.require_newest(net)
 
     async def _fund(self) -> bool:
         for funding in self.plan.funding:

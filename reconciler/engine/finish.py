@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from reconciler.model.canonical import Json, digest
 from reconciler.model.change import Change, Verb
 from reconciler.model.intent import Done, IntentState, Outcome, Retry, Run, RunState, Stalled, Waiting
 from reconciler.model.record import Record, RecordedState
+from reconciler.model.ref import ResourceRef
 from reconciler.model.resource import DeletionPolicy, DesiredState, Lifecycle, Prune
 from reconciler.model.status import Condition, Status, Truth, summarise
 from reconciler.ports import Lease, LedgerTransaction, Ports
@@ -33,6 +34,8 @@ def finish(ports: Ports, run: Run, change: Change, outcome: Outcome, lease: Leas
                 _state(tx, change, [("Stalled", Truth.TRUE, error.code, error.message)], now)
                 tx.note(change.ref, now, "run.stalled", {"run": run.id, "verb": change.verb.value, "error": error.message})
             case Retry(_, error):
+                # Money in flight counts against the budget of the day it left.
+                tx.book(run.id, change.ref, now, *spent(tx, run.id))
                 _state(tx, change, [("Reconciling", Truth.TRUE, error.code, error.message)], now)
             case Waiting(_, why):
                 _state(tx, change, [("Reconciling", Truth.TRUE, "Waiting", why)], now)
@@ -49,6 +52,8 @@ def _done(tx: LedgerTransaction, run: Run, change: Change, outputs: Mapping[str,
     tx.advance()
     tx.close_run(run.id, RunState.DONE)
     detail = {"run": run.id, "verb": change.verb.value, "reason": change.reason.value, "generation": change.generation}
+    if refused := refusals(tx, run.id):
+        detail["refused"] = refused
     tx.note(change.ref, now, "change.applied", {**detail, "revision": revision, "txids": txids, "satoshis": fees + paid + locked})
 
 
@@ -107,7 +112,7 @@ def _record(
         facts.append(
             Condition("Confirmed", Truth.FALSE, "Seen", "seen by a broadcaster, not in a block yet", change.generation, now)
         )
-    policy = {"deletionPolicy": after.lifecycle.deletion_policy.value} if after else {}
+    policy = policy_of(after.lifecycle) if after else {}
     known = {**old.facts, **policy, **probes.verified(old.facts, outputs.get("replicas") or {}, now)}
     worn = replace(old, fees=old.fees + fees, payments=old.payments + paid, facts=known)
     status = summarise(worn, facts, change.generation)
@@ -154,18 +159,33 @@ def keeps(lifecycle: Lifecycle) -> bool:
     return lifecycle.deletion_policy is DeletionPolicy.PROTECT or lifecycle.prune is Prune.NEVER
 
 
+def policy_of(lifecycle: Lifecycle) -> dict[str, str]:
+    """What a record keeps of the lifecycle, as status facts."""
+    return {"deletionPolicy": lifecycle.deletion_policy.value, "prune": lifecycle.prune.value}
+
+
 def remember(ports: Ports, desired: DesiredState, recorded: RecordedState) -> None:
     """Keep what manifests say about deletion, so that it still holds when they are gone. An edit never unprotects."""
     stale = []
     for ref, want in desired.resources.items():
         record = recorded.records.get(ref)
-        policy = want.lifecycle.deletion_policy.value
         if record is None:
             continue
-        if (keeps(want.lifecycle) and not record.protected) or record.status.facts.get("deletionPolicy") != policy:
-            status = replace(record.status, facts={**record.status.facts, "deletionPolicy": policy})
+        policy = policy_of(want.lifecycle)
+        known = {name: record.status.facts.get(name) for name in policy}
+        if (keeps(want.lifecycle) and not record.protected) or known != policy:
+            status = replace(record.status, facts={**record.status.facts, **policy})
             stale.append(replace(record, status=status, protected=record.protected or keeps(want.lifecycle)))
-    if stale:
-        with ports.ledger.begin() as tx:
-            for record in stale:
-                tx.put_record(record)
+    with ports.ledger.begin() as tx:
+        for record in stale:
+            tx.put_record(record)
+        _disown(tx, {*desired.resources, *recorded.records})
+
+
+def _disown(tx: LedgerTransaction, wanted: Set[ResourceRef]) -> None:
+    """Free what refused runs still hold for resources that are neither declared nor recorded: no replacement will come."""
+    for run_id in sorted({coin.run for coin in tx.coins(state="reserved")}):
+        run = tx.run(run_id)
+        if run is not None and run.state is RunState.STALLED and run.key.startswith("ref/"):
+            if ResourceRef.parse(run.key.removeprefix("ref/")) not in wanted:
+                tx.free(run_id)

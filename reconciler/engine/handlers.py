@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from reconciler.engine import probes
 from reconciler.engine.confirm import confirm, depths, note_depths
@@ -29,12 +29,15 @@ from reconciler.model.intent import Retry, RunState, Waiting
 from reconciler.model.plan import Plan
 from reconciler.model.record import RecordedState
 from reconciler.model.ref import ResourceRef
-from reconciler.model.resource import DesiredState
+from reconciler.model.resource import DesiredState, Prune
 from reconciler.model.status import Condition, Truth
 from reconciler.planner.guard import Limits
 from reconciler.ports import Lease
 
 log = logging.getLogger("reconciler.engine")
+
+# When a change could not even begin: soon enough for a disk that was full, no busy loop while it is.
+SOON = timedelta(minutes=1)
 
 
 @dataclass(slots=True)
@@ -53,6 +56,7 @@ class Handlers:
     last_plan: Plan | None = None
     _reported: str = field(default="", init=False)
     _stalled: dict[ResourceRef, str] = field(default_factory=dict, init=False)
+    _unconfirmed: set[ResourceRef] = field(default_factory=set, init=False)
 
     def table(self) -> Mapping[str, Handler]:
         """The prefixes, most specific first."""
@@ -87,7 +91,8 @@ class Handlers:
             return None
         outcome = await self.runner.resume(run)
         if isinstance(outcome, Retry):
-            return outcome.at
+            # The worker counts how often this key has failed, so it knows for how long.
+            raise outcome.error
         if isinstance(outcome, Waiting):
             return outcome.until
         self.runner.ports.queue.put("plan", self.runner.ports.clock.now())
@@ -135,10 +140,9 @@ class Handlers:
 
     async def _converge(self, survey: Survey, limits: Limits) -> None:
         plan = self.surveyor.plan(survey, limits)
-        stalled = frozenset(c.ref for c in plan.acting if self._stalled.get(c.ref) == digest(c.body))
-        if stalled:
-            # What the world refused for good is tried again only when it was edited, or by hand.
-            plan = self.surveyor.plan(survey, replace(limits, exclude=limits.exclude | stalled))
+        held = self._held(plan)
+        if held:
+            plan = self.surveyor.plan(survey, replace(limits, exclude=limits.exclude | held))
         self.last_plan = plan
         self._note_drift(plan, survey.recorded)
         probes.note(self.runner.ports, survey.recorded, survey.observed)
@@ -154,14 +158,33 @@ class Handlers:
             self._after(plan, report)
         self.on_plan(plan, report)
 
+    def _held(self, plan: Plan) -> frozenset[ResourceRef]:
+        """What the daemon leaves alone: what the world refused for good, until it is edited or asked for by hand;
+        and deletions that their lifecycle wants a person to confirm.
+        """
+        stalled = {c.ref for c in plan.acting if self._stalled.get(c.ref) == digest(c.body)}
+        unconfirmed = {
+            c.ref
+            for c in plan.acting
+            if c.verb is Verb.DELETE and c.before is not None and c.before.status.facts.get("prune") != Prune.AUTO.value
+        }
+        for ref in sorted(unconfirmed - self._unconfirmed):
+            hint = "confirm with `reconciler apply`, or set lifecycle.prune: auto before removing it"
+            log.warning("deletion.unconfirmed", extra={"ref": str(ref), "hint": hint})
+        self._unconfirmed = unconfirmed
+        return frozenset(stalled | unconfirmed)
+
     def _after(self, plan: Plan, report: Report) -> None:
         ports = self.runner.ports
         for change in plan.acting:
             result = report.results.get(change.ref)
             if result is not None and result.fate is Fate.FAILED and isinstance(result.error, Refused):
                 self._stalled[change.ref] = digest(change.body)
-            if result is not None and result.fate is Fate.PENDING and isinstance(result.retry_at, datetime):
-                ports.queue.put(f"run/{change.run_id(plan.lineage)}", result.retry_at)
+            if result is not None and result.fate is Fate.PENDING:
+                if isinstance(result.retry_at, datetime):
+                    ports.queue.put(f"run/{change.run_id(plan.lineage)}", result.retry_at)
+                else:
+                    ports.queue.put("plan", ports.clock.now() + SOON)
         ports.queue.put("confirm", ports.clock.now())
         done = report.count(Fate.DONE)
         cost = plan.cost.satoshis

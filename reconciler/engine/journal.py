@@ -50,6 +50,11 @@ class Journal:
         with ledger.begin() as tx:
             self.known = {intent.seq: intent for intent in tx.intents(run.id)}
 
+    @property
+    def signed(self) -> bool:
+        """As `has_signed`, of this run."""
+        return any(intent.effect == Sign.__name__ for intent in self.known.values())
+
     def recall(self, seq: int, effect: Effect) -> Intent | None:
         """What the journal already knows of this step; Invariant when it knows a different effect."""
         intent = self.known.get(seq)
@@ -139,17 +144,23 @@ class Journal:
         return self._reserve_largest(tx, draft, priced.need)
 
     def _reserve_largest(self, tx: LedgerTransaction, draft: Draft, need: int) -> tuple[Coin, ...]:
-        held = tuple(tx.coins(run=self.run.id, state="reserved"))
-        if not held:
-            free = sorted(tx.coins(chain=draft.chain, state="free"), key=lambda c: (-c.satoshis, c.outpoint))[: draft.coins]
-            held = tuple(replace(coin, state="reserved", run=self.run.id) for coin in free)
-            for coin in held:
-                tx.put_coin(coin)
+        # What a refused split left behind comes first; as many more are taken as this one merges.
+        inherited = sorted(tx.coins(run=self.run.id, state="reserved"), key=lambda c: (-c.satoshis, c.outpoint))
+        free = sorted(tx.coins(chain=draft.chain, state="free"), key=lambda c: (-c.satoshis, c.outpoint))
+        more = [replace(coin, state="reserved", run=self.run.id) for coin in free[: max(0, draft.coins - len(inherited))]]
+        for coin in more:
+            tx.put_coin(coin)
+        held = (*inherited, *more)[: draft.coins]
         if len(held) != draft.coins or sum(c.satoshis for c in held) < need:
             raise Refused(
                 "insufficient-funds", f"cannot split coins: {need} sat needed in {draft.coins} coins", hint="plan again"
             )
         return held
+
+
+def has_signed(tx: LedgerTransaction, run_id: str) -> bool:
+    """Whether coins were ever reserved for a run. Until then it has only made keys, statements and copies."""
+    return any(intent.effect == Sign.__name__ for intent in tx.intents(run_id))
 
 
 def parents_of(ledger: Ledger, inputs: tuple[TokenInput, ...]) -> dict[str, bytes]:

@@ -81,7 +81,7 @@ async def _submit(effect: Submit, ports: Ports) -> Result:
     confirmed = [name for name, answer in results.items() if answer.get("confirmed")]
     needed = min(effect.quorum or len(effect.hosts), len(effect.hosts))
     # What was broadcast is paid for, so a host's final no is a fact to record and repair later, not the end of the run.
-    settled = effect.want and not any(answer.get("retry") for answer in results.values())
+    settled = not any(answer.get("retry") for answer in results.values())
     if len(confirmed) >= needed or settled:
         return {**results, "quorum": {"needed": needed, "got": len(confirmed)}}
     why = "; ".join(f"{name}: {answer['error']}" for name, answer in results.items() if answer.get("error"))

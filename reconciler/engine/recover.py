@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
+from reconciler.engine.backoff import retry_at
 from reconciler.engine.run import Runner
-from reconciler.model.intent import Outcome, RunState
+from reconciler.engine.standing import state
+from reconciler.model.errors import Conflict, Locked, ReconcilerError, Unavailable, Uncertain
+from reconciler.model.intent import Outcome, Retry, Run, RunState, Stalled
+from reconciler.model.ref import ResourceRef
+from reconciler.model.status import Condition, Truth
+
+log = logging.getLogger("reconciler.engine")
 
 
 async def recover(runner: Runner) -> Mapping[str, Outcome]:
     """Drive each open run to its end by replay, oldest first; returns run id -> outcome.
 
-    A run held by another owner is left to it (Locked passes through only when nothing else can go on).
+    A run that cannot go on stays open and its resource frozen; the others do not wait for it.
     """
     with runner.ports.ledger.begin() as tx:
         open_runs = tx.runs(state=RunState.OPEN)
-    return {run.id: await runner.resume(run) for run in open_runs}
+    return {run.id: await _one(runner, run) for run in open_runs}
+
+
+async def _one(runner: Runner, run: Run) -> Outcome:
+    try:
+        return await runner.resume(run)
+    except (Unavailable, Uncertain, Locked, Conflict) as error:
+        return Retry(retry_at(runner.ports.clock.now(), 0, runner.ports.entropy), error)
+    except ReconcilerError as error:
+        log.error("run.halted", extra={"run": run.id, "error": error.message, "hint": error.hint})
+        _state(runner, run, error)
+        return Stalled(error)
+
+
+def _state(runner: Runner, run: Run, error: ReconcilerError) -> None:
+    """Say on the resource that its run needs a person: nothing was sent, and nothing will be."""
+    if not run.key.startswith("ref/"):
+        return
+    ref = ResourceRef.parse(run.key.removeprefix("ref/"))
+    with runner.ports.ledger.begin() as tx:
+        record = tx.record(ref)
+        generation = record.generation if record else 0
+        state(tx, ref, [Condition("Stalled", Truth.TRUE, error.code, error.message, generation, runner.ports.clock.now())])

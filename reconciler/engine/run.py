@@ -6,38 +6,50 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
 
 from reconciler import __version__
 from reconciler.controller import Controller, Steps, ask
 from reconciler.engine.drive import drive
 from reconciler.engine.finish import finish, release
-from reconciler.engine.journal import Budget, Journal
+from reconciler.engine.journal import Budget, Journal, has_signed
 from reconciler.engine.progress import Progress, Watcher
+from reconciler.engine.route import route_of
+from reconciler.engine.stale import require_newest
+from reconciler.engine.turn import fits, supersede
+from reconciler.kinds.network import Net, read_net
 from reconciler.model.canonical import Json
 from reconciler.model.change import Change, Verb
 from reconciler.model.codec import decode, encode
 from reconciler.model.effect import Broadcast, CoinOutput, Draft, Endpoint, Sign
-from reconciler.model.errors import Conflict, Locked
-from reconciler.model.intent import Done, Outcome, Run, RunState, Stalled
+from reconciler.model.errors import Conflict, Locked, Refused, Unavailable
+from reconciler.model.intent import Done, Outcome, Retry, Run, RunState, Stalled
 from reconciler.model.plan import Funding
-from reconciler.model.record import Record
 from reconciler.model.ref import ResourceRef
-from reconciler.planner.resolve import settle
+from reconciler.planner.resolve import paid_on, settle
 from reconciler.ports import Lease, LedgerTransaction, Ports
 
 # Seconds between renewals of a lease; the queue grants several times as much.
 RENEW_EVERY = 10.0
+# A ledger does not turn old under a running process unless a second one spends from the same purse.
+CHECK_EVERY = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """What it takes to carry out a change: the doors, the kinds, who we are, and who watches."""
+    """What it takes to carry out a change: the doors, the kinds, who we are, and who watches.
+
+    `root` is where content files lie, if that is known without reading the source again for each of them.
+    """
 
     ports: Ports
     kinds: Mapping[str, Controller]
     owner: str
     watch: Watcher
+    root: Path | None = None
     held: set[str] = field(default_factory=set)
+    checked: dict[str, datetime] = field(default_factory=dict)
 
     async def change(self, change: Change, lineage: str, revision: str) -> Outcome:
         """Begin or resume the run of a planned change. Conflict when the resource moved since the plan was made."""
@@ -45,18 +57,20 @@ class Runner:
         key, run_id = f"ref/{change.ref}", change.run_id(lineage)
         async with self.lease(key) as lease:
             with self.ports.ledger.begin() as tx:
-                run = tx.run(run_id)
-                if run is not None and run.state is RunState.DONE:
-                    self.watch(Progress("run.skipped", key, change.verb.value))
-                    record = tx.record(change.ref)
-                    return Done(record.outputs if record else {})
-                if run is None:
-                    _unmoved(tx.record(change.ref), change)
-                    change = self._resolved(tx, change)
-                    subject = {"change": encode(change), "revision": revision}
-                    run = Run(run_id, key, subject, __version__, began=self.ports.clock.now())
+                run, record = tx.run(run_id), tx.record(change.ref)
+            fits(change, run, record)
+            if run is not None and run.state is RunState.DONE:
+                self.watch(Progress("run.skipped", key, change.verb.value))
+                return Done(record.outputs if record else {})
+            if run is None:
+                # Whatever may turn out stale is looked at before anything is written down that would have to be finished.
+                self._stage(change)
+                await self._check(change)
+                with self.ports.ledger.begin() as tx:
                     tx.check_fence(lease.key, lease.fence)
-                    run = tx.open_run(run)
+                    supersede(tx, key, self.ports.clock.now())
+                    subject = {"change": encode(self._resolved(tx, change)), "revision": revision}
+                    run = tx.open_run(Run(run_id, key, subject, __version__, began=self.ports.clock.now()))
             return await self._carry_out(run, lease)
 
     async def resume(self, run: Run) -> Outcome:
@@ -64,8 +78,11 @@ class Runner:
         async with self.lease(run.key) as lease:
             with self.ports.ledger.begin() as tx:
                 current = tx.run(run.id)
+                fresh = current is not None and not has_signed(tx, run.id)
             if current is None or current.state is not RunState.OPEN:
                 return Done({})
+            if fresh and "change" in current.subject:
+                await self._check(decode(Change, current.subject["change"]))
             return await self._carry_out(current, lease)
 
     async def funding(self, funding: Funding, plan_id: str, via: tuple[Endpoint, ...]) -> Outcome:
@@ -75,8 +92,11 @@ class Runner:
             run_id = f"run_{plan_id}_{funding.chain}"
             with self.ports.ledger.begin() as tx:
                 run = tx.run(run_id)
-                if run is not None and run.state is not RunState.OPEN:
+                if run is not None and run.state is RunState.DONE:
                     return Done({})
+                if run is not None and run.state is RunState.STALLED:
+                    error = f"cannot split coins by this plan: it was tried and given up ({run.error})"
+                    return Stalled(Conflict("run-ended", error, hint="plan again"))
                 subject = {"funding": encode(funding), "via": encode(list(via))}
                 run = tx.open_run(run or Run(run_id, key, subject, __version__, began=self.ports.clock.now()))
             return await self._carry_out(run, lease)
@@ -114,14 +134,22 @@ class Runner:
         self.watch(Progress("run.started", run.key, change.verb.value))
         controller = self.kinds[change.ref.kind]
         self._teach(change)
-        for file in change.body.get("files") or () if change.verb is not Verb.DELETE else ():
-            self._stage(file)
         steps: Steps[Mapping[str, Json] | None]
         if change.verb is Verb.FORGET:
             steps = _nothing()
         else:
             steps = controller.delete(change) if change.verb is Verb.DELETE else controller.apply(change)
-        outcome = await drive(journal, steps, self.ports, Budget(max(0, change.cost.satoshis)), self.watch, lease.attempts)
+        budget, route = Budget(max(0, change.cost.satoshis)), route_of(self.ports.ledger, change)
+        outcome: Outcome
+        try:
+            if not journal.signed:
+                self._stage(change)
+            outcome = await drive(journal, steps, self.ports, budget, self.watch, lease.attempts, route)
+        except Conflict as error:
+            if journal.signed or not error.code.startswith("blob-"):
+                raise
+            # The bytes it was to publish exist nowhere any more. Nothing was paid; the next plan sees what there is.
+            outcome = Stalled(error)
         finish(self.ports, run, change, outcome, lease, run.subject["revision"])
         self._tell(run, change.verb.value, outcome)
         return outcome
@@ -132,6 +160,9 @@ class Runner:
         self.watch(Progress("run.started", run.key, "split"))
         steps = _split_coins(funding, via)
         outcome = await drive(journal, steps, self.ports, Budget(funding.cost.satoshis), self.watch, lease.attempts)
+        if isinstance(outcome, Retry) and outcome.error.code == "insufficient-funds":
+            # The purse is another than was planned with: a later plan splits what it holds then.
+            outcome = Stalled(outcome.error)
         with self.ports.ledger.begin() as tx:
             tx.check_fence(lease.key, lease.fence)
             if isinstance(outcome, Done):
@@ -140,6 +171,8 @@ class Runner:
             elif isinstance(outcome, Stalled):
                 release(tx, run.id)
                 tx.close_run(run.id, RunState.STALLED, outcome.error.message)
+                # So that the next plan is another one, with a run of its own.
+                tx.advance()
         self._tell(run, "split", outcome)
         return outcome
 
@@ -162,10 +195,47 @@ class Runner:
                         specs[ref.name] = record.body["spec"]
         self.ports.wallet.know({name: spec["key"] for name, spec in specs.items()})
 
-    def _stage(self, file: Mapping[str, Json]) -> None:
-        """Keep our own copy of a content file, so that the run can finish even if the file is edited meanwhile."""
-        if not self.ports.blobs.has(file["sha256"]):
-            self.ports.blobs.adopt(self.ports.source.current().root / file["path"], file["sha256"])
+    def _stage(self, change: Change) -> None:
+        """Keep our own copies of its content files, so that the run can finish even if they are edited meanwhile."""
+        for file in change.body.get("files") or () if change.verb not in (Verb.DELETE, Verb.FORGET) else ():
+            if not self.ports.blobs.has(file["sha256"]):
+                self.ports.blobs.adopt((self.root or self.ports.source.current().root) / file["path"], file["sha256"])
+
+    async def _check(self, change: Change) -> None:
+        """Before it signs or pays anything: the keys are those on record, and the ledger is the newest there is."""
+        self._teach(change)
+        if change.verb not in (Verb.REPAIR, Verb.FORGET):
+            self._same_keys(change)
+        if change.cost.transactions:
+            name, spec = paid_on(change)
+            if name is not None:
+                await self.require_newest(read_net(name, spec))
+
+    async def require_newest(self, net: Net) -> None:
+        """As `stale.require_newest`, once in a while for each chain."""
+        now, then = self.ports.clock.now(), self.checked.get(net.chain)
+        if then is None or now - then > CHECK_EVERY:
+            await require_newest(self.ports, net.chain, net.headers)
+            self.checked[net.chain] = now
+
+    def _same_keys(self, change: Change) -> None:
+        """Unavailable when an identity's key in place is not the one on record: tokens it made would be nobody's."""
+        for ref in [change.ref, *map(ResourceRef.parse, change.body.get("using") or ())]:
+            if ref.kind != "Identity":
+                continue
+            with self.ports.ledger.begin() as tx:
+                record = tx.record(ref)
+            known = record.outputs.get("publicKey") if record else None
+            if known is not None and self.ports.wallet.exists(ref.name) and (key := self._public(ref.name)) not in (None, known):
+                message = f"cannot sign for {ref}: the key in place is {key}, the one on record {known}"
+                raise Unavailable("key-changed", message, hint="put the key on record back in its place")
+
+    def _public(self, name: str) -> str | None:
+        """The public key; None while it cannot be read, which the step that needs it will say."""
+        try:
+            return self.ports.wallet.public_key(name)
+        except Refused:
+            return None
 
     def _resolved(self, tx: LedgerTransaction, change: Change) -> Change:
         """The change with every export that was only known after apply put in its place."""
@@ -178,13 +248,6 @@ class Runner:
             if record is not None:
                 exports[name] = self.kinds[ref.kind].exports(record.body, record.outputs)
         return replace(change, body=settle(change.body, exports))
-
-
-def _unmoved(record: Record | None, change: Change) -> None:
-    generation = record.generation if record else 0
-    planned = change.before.generation if change.before else 0
-    if generation != planned:
-        raise Conflict("stale", f"cannot apply this plan to {change.ref}: it has changed since", hint="plan again")
 
 
 def _nothing() -> Steps[Mapping[str, Json] | None]:

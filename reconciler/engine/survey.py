@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.controller import Controller
+from reconciler.engine.journal import has_signed
 from reconciler.engine.observe import networks, observe
 from reconciler.kinds.network import read_net
 from reconciler.manifest.load import Loaded, Loader
@@ -16,6 +17,7 @@ from reconciler.model.change import FeeRate
 from reconciler.model.codec import decode
 from reconciler.model.effect import CoinOutput, Draft
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.intent import RunState
 from reconciler.model.observation import ObservedState, Present
 from reconciler.model.plan import Plan
 from reconciler.model.record import RecordedState
@@ -23,8 +25,12 @@ from reconciler.model.ref import Position, ResourceRef
 from reconciler.model.resource import DesiredState, FileFact, Resource
 from reconciler.planner.guard import Limits
 from reconciler.planner.plan import plan
+from reconciler.planner.walk import Memory
 from reconciler.ports import Ports
 from reconciler.wire import draft as drafting
+
+# What is said of a record that is believed without looking.
+BELIEVED = Present()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +47,13 @@ class Survey:
 
 @dataclass(slots=True)
 class Surveyor:
-    """Reads manifests, ledger and world; keeps the loader's cache warm between passes."""
+    """Reads manifests, ledger and world; what one pass learned about things that did not move serves the next."""
 
     ports: Ports
     kinds: Mapping[str, Controller]
     environment: str = ""
     loader: Loader = field(init=False)
+    memory: Memory = field(default_factory=Memory)
 
     def __post_init__(self) -> None:
         self.loader = Loader(self.kinds)
@@ -69,7 +76,7 @@ class Surveyor:
         """
         loaded = self.load()
         wanted = loaded.desired or desired
-        recorded = self.ports.ledger.read(midnight(self.ports.clock.now()))
+        recorded = thawed(self.ports)
         wants = wanted.resources if wanted else {}
         self.ports.wallet.know(key_sources(wanted, recorded))
         rates, notes = await fee_rates(networks(wants, recorded.records), self.ports)
@@ -77,7 +84,7 @@ class Surveyor:
             seen = await observe(wants, recorded.records, self.kinds, self.ports, only)
         else:
             seen = await observe({r: w for r, w in wants.items() if r not in recorded.records}, {}, self.kinds, self.ports)
-            seen = {**seen, **{ref: Present() for ref in recorded.records}}
+            seen = {**seen, **dict.fromkeys(recorded.records, BELIEVED)}
         return Survey(loaded, wanted, recorded, seen, rates, tuple(notes))
 
     def plan(self, survey: Survey, limits: Limits) -> Plan:
@@ -91,6 +98,7 @@ class Surveyor:
             rates=survey.rates,
             limits=limits,
             split_fee=split_fee,
+            memory=self.memory,
         )
 
 
@@ -133,13 +141,27 @@ def believed(recorded: RecordedState, environment: str) -> DesiredState:
             ref=ref,
             spec=record.body["spec"],
             at=record.at or Position("ledger", 1, 1),
-            requires=frozenset(record.requires),
+            # Requirements that only ordered the work are no part of the body, and belief has no lifecycle to say which.
+            requires=frozenset(map(ResourceRef.parse, record.body["using"])),
             files=tuple(decode(FileFact, fact) for fact in record.body["files"]),
         )
         for ref, record in recorded.records.items()
         if not record.retiring
     }
     return DesiredState(f"ledger@{recorded.serial}", environment, resources)
+
+
+def thawed(ports: Ports) -> RecordedState:
+    """The records, frozen only where money may be in flight.
+
+    A run that has signed nothing has only made copies: it goes on when the plan still asks for the same, and else gives way.
+    """
+    recorded = ports.ledger.read(midnight(ports.clock.now()))
+    if not recorded.frozen:
+        return recorded
+    with ports.ledger.begin() as tx:
+        signed = {run.key for run in tx.runs(state=RunState.OPEN) if has_signed(tx, run.id)}
+    return replace(recorded, frozen=frozenset(ref for ref in recorded.frozen if f"ref/{ref}" in signed))
 
 
 def midnight(now: datetime) -> datetime:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 from reconciler.engine.backoff import retry_at
-from reconciler.model.errors import Conflict, Locked, ReconcilerError, Unavailable
+from reconciler.model.errors import Conflict, Locked, ReconcilerError, Unavailable, Uncertain
 from reconciler.ports import Lease, Ports
 
 log = logging.getLogger("reconciler.worker")
@@ -58,8 +58,9 @@ class Worker:
             again = await handler(lease)
         except Locked:
             again = retry_at(self.ports.clock.now(), 0, self.ports.entropy)
-        except Unavailable as error:
-            failed, again = True, retry_at(self.ports.clock.now(), lease.attempts, self.ports.entropy, error.retry_at)
+        except (Unavailable, Uncertain) as error:
+            not_before = error.retry_at if isinstance(error, Unavailable) else None
+            failed, again = True, retry_at(self.ports.clock.now(), lease.attempts, self.ports.entropy, not_before)
             log.warning("key.postponed", extra={"ref": lease.key, "error": error.message, "hint": error.hint})
         except ReconcilerError as error:
             failed, again = True, retry_at(self.ports.clock.now(), lease.attempts, self.ports.entropy)

@@ -7,9 +7,10 @@ from typing import Any
 
 from reconciler.controller import Outputs, Steps
 from reconciler.kinds import document as documents
+from reconciler.kinds import lookups
 from reconciler.kinds import token as tokens
 from reconciler.kinds.identity import key_in
-from reconciler.kinds.network import Net, net_of
+from reconciler.kinds.network import Net, net_of, read_net
 from reconciler.model.canonical import Json
 from reconciler.model.change import Change, Cost, FieldDelta, Verb
 from reconciler.model.errors import Refused
@@ -129,6 +130,7 @@ class AdvertisementController:
         if change.verb is Verb.DELETE and change.before is not None:
             return tokens.price(net_of(change.before.body), change, (), tokens.survivors(change))
         net = net_of(change.body)
+        tokens.stay_on_chain(net, change)
         documents.document_hosts(str(change.ref), net)
         make, spend, _ = self._transaction(change, net, key_in(change.body), None)
         return tokens.price(net, change, make, spend)
@@ -138,10 +140,11 @@ class AdvertisementController:
         if was is None:
             if want is None or not reads.wallet.exists(want.spec["identityRef"]):
                 return Absent("no key yet")
-            return await tokens.unrecorded(want, reads.wallet.public_key(want.spec["identityRef"]), reads)
-        net, key = net_of(was.body), {"identityKey": was.outputs["publicKey"]}
+            key = reads.wallet.public_key(want.spec["identityRef"])
+            return await tokens.unrecorded(want, key, reads, _announced(want, key, reads))
+        net, owner = net_of(was.body), {"identityKey": was.outputs["publicKey"]}
         services = {t["service"] for t in was.outputs["tokens"]} | {descriptor.SERVICE}
-        seen = await tokens.observe_tokens(was.outputs["tokens"], dict.fromkeys(services, key), net, reads)
+        seen = await tokens.observe_tokens(was.outputs["tokens"], dict.fromkeys(services, owner), net, reads)
         if not isinstance(seen, Present):
             return seen
         replicas = await documents.observe_replicas(was.outputs["replicas"], net, reads)
@@ -171,6 +174,16 @@ class AdvertisementController:
         """Spend every token in one transaction."""
         if change.before is not None:
             yield from tokens.publish(net_of(change.before.body), change, (), tokens.survivors(change))
+
+
+def _announced(want: Resource, key: str, reads: Reads) -> list[lookups.Question]:
+    """The SHIP and SLAP tokens it asks for, as questions: a host would not list a second one of the same."""
+    spec = reads.networks.get(want.spec.get("networkRef") or "")
+    if spec is None:
+        return []
+    url = read_net(want.spec["networkRef"], spec).public_url
+    asked = [("SHIP", name) for name in want.spec.get("ship") or ()] + [("SLAP", name) for name in want.spec.get("slap") or ()]
+    return [lookups.of_advert(key, type_, _ADMITTED[type_][1], name, url) for type_, name in asked]
 
 
 _REFS = (("identityRef", "Identity"), ("networkRef", "Network"), ("pricePlanRef", "PricePlan"))

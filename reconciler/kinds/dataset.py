@@ -141,6 +141,7 @@ class DatasetController:
         if change.verb is Verb.DELETE and change.before is not None:
             return tokens.price(net_of(change.before.body), change, (), tokens.survivors(change))
         net = net_of(change.body)
+        tokens.stay_on_chain(net, change)
         hosts = self._hosts(change, net)
         old = change.before.outputs if change.before else {}
         upload = Cost(uploaded=sum(file["size"] for host in hosts for file in _missing(change, host.name)))

@@ -79,6 +79,7 @@ class IdentityController:
             spend = tokens.survivors(change)
             return tokens.price(net_of(change.before.body), change, (), spend) if spend and change.before else (Cost(), ())
         net = net_of(change.body)
+        tokens.stay_on_chain(net, change)
         documents.document_hosts(str(change.ref), net)
         old = change.before.outputs.get("document") if change.before else None
         if public_key and tokens.survivors(change):

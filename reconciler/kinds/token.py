@@ -11,23 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reconciler.controller import Steps, ask
-from reconciler.kinds.network import Net, read_net
+from reconciler.kinds import lookups
+from reconciler.kinds.network import Net, net_of, read_net
 from reconciler.model.canonical import Json
 from reconciler.model.change import Cause, Change, Cost, FeeRate, FieldDelta
-from reconciler.model.effect import Broadcast, Draft, Endpoint, Lock, Sign, Submit, TokenInput, TokenOutput
-from reconciler.model.errors import Refused, RemoteProtocolError, Unavailable
+from reconciler.model.effect import Broadcast, Draft, Lock, Sign, Submit, TokenInput, TokenOutput
+from reconciler.model.errors import Refused
 from reconciler.model.observation import Absent, Observation, Present, Unknown
 from reconciler.model.ref import Outpoint
 from reconciler.model.resource import Resource
-from reconciler.ports import Found, Reads
-from reconciler.wire import descriptor
+from reconciler.ports import Reads
 from reconciler.wire import draft as drafting
-from reconciler.wire.beef import parse_beef
 
 Token = Mapping[str, Json]
-# Answers asked for at a time: the largest page ls_producer gives. One identity may own this many tokens in all.
-PAGE = 1000
-MOST_TOKENS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +72,19 @@ def price(net: Net, change: Change, make: Sequence[Wanted], spend: Sequence[Toke
     return Cost(transactions=1, fees=priced.fee, locked=priced.locked), (priced.need,)
 
 
+def stay_on_chain(net: Net, change: Change) -> None:
+    """Refused when tokens of the record live on another chain: no transaction can spend them from this one."""
+    if change.before is None or not survivors(change):
+        return
+    old = net_of(change.before.body).chain
+    if old != net.chain:
+        raise Refused(
+            "other-chain",
+            f"cannot move {change.ref} from chain {old} to {net.chain}: its tokens cannot follow",
+            hint=f"retire it first (reconciler destroy --target {change.ref}), then declare it on the other chain",
+        )
+
+
 def publish(net: Net, change: Change, make: Sequence[Wanted], spend: Sequence[Token]) -> Steps[list[Token]]:
     """Sign, broadcast and submit one transaction; returns the new tokens as recorded. Nothing to do costs nothing."""
     if not make and not spend:
@@ -119,7 +128,7 @@ async def observe_tokens(tokens: Sequence[Token], queries: Mapping[str, Json], n
     that some host denies is looked up on the chain: spent means Absent, with the survivors in the attributes.
     """
     pairs = [(host, service) for host in net.overlays for service in sorted(queries)]
-    held_by = await reads.together([_held(reads, host, service, queries[service]) for host, service in pairs])
+    held_by = await reads.together([lookups.held(reads, host, service, queries[service]) for host, service in pairs])
     answers = {(host.name, service): held for (host, service), held in zip(pairs, held_by, strict=True)}
     view: dict[str, Json] = {}
     spent: dict[str, str] = {}
@@ -129,35 +138,14 @@ async def observe_tokens(tokens: Sequence[Token], queries: Mapping[str, Json], n
             held = answers[host.name, token["service"]]
             hosts[host.name] = "unreachable" if held is None else "held" if outpoint in held else "missing"
         view[outpoint] = {"name": token["name"] or token["type"], "hosts": hosts}
-        if "missing" in hosts.values() and (spender := await _spender(reads, net, outpoint)):
+        if "missing" in hosts.values() and (spender := await lookups.spender(reads, net, outpoint)):
             spent[outpoint] = spender
     states = {state for seen in view.values() for state in seen["hosts"].values()}
     if spent:
-        names = ", ".join(f"{view[o]['name']} by {txid}" for o, txid in sorted(spent.items()))
-        return Absent(f"spent outside: {names}", {"tokens": view, "spent": spent})
+        return await _retired(spent, view, tokens, net, reads)
     if tokens and states <= {"unreachable"}:
         return Unknown(f"no overlay host of Network/{net.name} answered")
     return Present({"tokens": view})
-
-
-async def _held(reads: Reads, host: Endpoint, service: str, query: Json) -> frozenset[str] | None:
-    held: set[str] = set()
-    try:
-        for skip in range(0, MOST_TOKENS, PAGE):
-            found = await reads.overlay.lookup(host, service, {**query, "limit": PAGE, "skip": skip})
-            held |= {str(answer.outpoint) for answer in found}
-            if len(found) < PAGE:
-                break
-    except (Unavailable, RemoteProtocolError, Refused):
-        return None
-    return frozenset(held)
-
-
-async def _spender(reads: Reads, net: Net, outpoint: str) -> str | None:
-    try:
-        return await reads.chain.spender(Outpoint.parse(outpoint), net.headers)
-    except (Unavailable, RemoteProtocolError, Refused):
-        return None
 
 
 def token_drift(seen: Present) -> list[FieldDelta]:
@@ -185,8 +173,8 @@ def survivors(change: Change) -> list[Token]:
     return [token for token in change.before.outputs.get("tokens") or () if token["outpoint"] not in spent]
 
 
-async def unrecorded(want: Resource, public_key: str, reads: Reads) -> Observation:
-    """Whether this key already has a descriptor for a resource that the ledger does not know.
+async def unrecorded(want: Resource, public_key: str, reads: Reads, adverts: Sequence[lookups.Question] = ()) -> Observation:
+    """Whether this key already has tokens for a resource that the ledger does not know.
 
     Asked before any first spend: a lost or restored ledger must not pay for a second token. Present
     attributes: {"unrecorded": [outpoints]}.
@@ -194,28 +182,21 @@ async def unrecorded(want: Resource, public_key: str, reads: Reads) -> Observati
     name = want.spec.get("networkRef")
     if not name or name not in reads.networks:
         return Absent("it names no network, so it cannot be on one")
-    query = {"identityKey": public_key, "subject": str(want.ref)}
-    hosts = read_net(name, reads.networks[name]).overlays
-    held = await reads.together([_ours(reads, host, query) for host in hosts])
-    if all(answer is None for answer in held):
-        return Unknown(f"no overlay host of Network/{name} answered whether {want.ref} exists already")
-    found = sorted({outpoint for answer in held if answer for outpoint in answer})
-    return Present({"unrecorded": found}) if found else Absent("not found on any host")
+    net, asked = read_net(name, reads.networks[name]), [lookups.of_subject(public_key, str(want.ref)), *adverts]
+    return await lookups.strangers(reads, net, asked)
 
 
-async def _ours(reads: Reads, host: Endpoint, query: Mapping[str, Json]) -> frozenset[str] | None:
-    """The outpoints of the answer that really are what was asked for: a host may ignore the query, or lie."""
-    try:
-        found = await reads.overlay.lookup(host, descriptor.SERVICE, {**query, "limit": PAGE})
-    except (Unavailable, RemoteProtocolError, Refused):
-        return None
-    return frozenset(str(answer.outpoint) for answer in found if _describes(answer, query))
+async def _retired(
+    spent: Mapping[str, str], view: Mapping[str, Json], tokens: Sequence[Token], net: Net, reads: Reads
+) -> Observation:
+    """Tokens of a record that the chain shows spent: Absent, unless another ledger has gone on with the resource.
 
-
-def _describes(answer: Found, query: Mapping[str, Json]) -> bool:
-    try:
-        tx = parse_beef(answer.beef).transaction(answer.outpoint.txid)
-        said = descriptor.parse_descriptor(tx.outputs[answer.outpoint.vout].script) if tx else None
-    except (RemoteProtocolError, IndexError):
-        return False
-    return said is not None and (said.identity.hex(), said.subject) == (query["identityKey"], query["subject"])
+    A ledger restored from a backup sees the same; were it to make the token again, there would be two, paid twice.
+    """
+    names = ", ".join(f"{view[o]['name']} by {txid}" for o, txid in sorted(spent.items()))
+    asked = [lookups.of_subject(t["identity"], t["name"]) for t in tokens if t["type"] == "DESCRIPTOR"]
+    others = await lookups.strangers(reads, net, asked, {t["outpoint"] for t in tokens}) if asked else Absent()
+    if isinstance(others, Present):
+        newer = ", ".join(others.attributes["unrecorded"])
+        return Unknown(f"this ledger is behind: spent outside: {names}; the network holds {newer}, which is not on record")
+    return others if isinstance(others, Unknown) else Absent(f"spent outside: {names}", {"tokens": view, "spent": spent})

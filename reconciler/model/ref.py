@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler.model.errors import Refused
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ResourceRef:
-    """`Kind/name`: unique within an environment, ordered so that plans are deterministic."""
+class ResourceRef(NamedTuple):
+    """`Kind/name`: unique within an environment, ordered so that plans are deterministic.
+
+    A tuple, because it is the key of everything: a plan of ten thousand resources hashes and compares half a million.
+    """
 
     kind: str
     name: str

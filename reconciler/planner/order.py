@@ -20,34 +20,35 @@ _LAST_STAGE = 1_000
 def topological(refs: Iterable[ResourceRef], before: Edges, rank: Callable[[ResourceRef], Any]) -> list[ResourceRef]:
     """Kahn's order of `refs`, each after those in `before[ref]`; of several that are ready the lowest rank goes first.
 
-    Total: in a cycle the lowest rank is let through. Edges to anything outside `refs` are dropped.
+    Ranks are distinct. Total: in a cycle the lowest rank is let through. Edges to anything outside `refs` are dropped.
     """
-    missing = dict.fromkeys(refs, 0)
-    dependents: dict[ResourceRef, list[ResourceRef]] = {}
-    for ref in missing:
+    # Places in the order of rank stand for the resources: comparing them is comparing small integers.
+    order = sorted(refs, key=rank)
+    place = {ref: at for at, ref in enumerate(order)}
+    missing = [0] * len(order)
+    dependents: dict[int, list[int]] = {}
+    for at, ref in enumerate(order):
         for other in before.get(ref, ()):
-            if other in missing and other != ref:
-                missing[ref] += 1
-                dependents.setdefault(other, []).append(ref)
-    ready = [(rank(ref), ref) for ref, count in missing.items() if not count]
-    heapq.heapify(ready)
-    stuck: list[ResourceRef] | None = None
-    done: dict[ResourceRef, None] = {}
-    while len(done) < len(missing):
+            there = place.get(other, at)
+            if there != at:
+                missing[at] += 1
+                dependents.setdefault(there, []).append(at)
+    ready = [at for at, count in enumerate(missing) if not count]
+    done: dict[int, None] = {}
+    lowest = 0
+    while len(done) < len(order):
         if ready:
-            ref = heapq.heappop(ready)[1]
+            at = heapq.heappop(ready)
         else:
-            # Only a cycle leaves nothing ready. Popping from a list sorted once keeps even a knot of cycles cheap.
-            stuck = stuck if stuck is not None else sorted(missing, key=rank, reverse=True)
-            while stuck[-1] in done:
-                stuck.pop()
-            ref = stuck.pop()
-        done[ref] = None
-        for dependent in dependents.get(ref, ()):
+            # Only a cycle leaves nothing ready. What is done stays done, so the search goes on where it stopped.
+            lowest = next(at for at in range(lowest, len(order)) if at not in done)
+            at = lowest
+        done[at] = None
+        for dependent in dependents.get(at, ()):
             missing[dependent] -= 1
             if not missing[dependent] and dependent not in done:
-                heapq.heappush(ready, (rank(dependent), dependent))
-    return list(done)
+                heapq.heappush(ready, dependent)
+    return [order[at] for at in done]
 
 
 def rank_of(kinds: Mapping[str, Controller]) -> Callable[[ResourceRef], tuple[int, str, str]]:

@@ -54,8 +54,7 @@ def value(item: Json, widest: int = _WIDEST) -> str:
         return f"(known after apply of {item[AFTER]})"
     if isinstance(item, int) and not isinstance(item, bool):
         return grouped(item)
-    text = item if isinstance(item, str) and item else json.dumps(_plain(item), ensure_ascii=False)
-    return cut(harmless(text), widest)
+    return cut(harmless(_flow(item, bare=True)), widest)
 
 
 def harmless(text: str) -> str:
@@ -87,9 +86,14 @@ def price(cost: Cost) -> str:
     return text
 
 
-def _plain(item: Json) -> Json:
+def _flow(item: Json, *, bare: bool = False) -> str:
+    """As YAML would have it on one line; the outermost list stands without brackets."""
     if isinstance(item, Mapping):
-        return {key: _plain(inner) for key, inner in item.items()}
+        inside = ", ".join(f"{key}: {_flow(inner)}" for key, inner in item.items())
+        return inside if bare and inside else f"{{{inside}}}"
     if isinstance(item, list | tuple):
-        return [_plain(inner) for inner in item]
-    return item
+        inside = ", ".join(_flow(inner) for inner in item)
+        return inside if bare and inside else f"[{inside}]"
+    if isinstance(item, str):
+        return item or '""'
+    return json.dumps(item)

@@ -19,7 +19,7 @@ from reconciler.planner.fund import SplitFee, fund
 from reconciler.planner.guard import Facts, Limits, verdicts
 from reconciler.planner.order import execution
 from reconciler.planner.resolve import chain
-from reconciler.planner.walk import Walk
+from reconciler.planner.walk import Memory, Walk
 
 
 def plan(
@@ -32,13 +32,15 @@ def plan(
     limits: Limits,
     split_fee: SplitFee,
     notes: Sequence[str] = (),
+    memory: Memory | None = None,
 ) -> Plan:
     """Everything that is to be done, in order, with its price, its funding and the verdict of every guard.
 
     `rates` are miner fee rates by the name of the Network; `split_fee(inputs, outputs, rate)` prices a transaction of
-    our own coins with that many coin outputs and a change output besides.
+    our own coins with that many coin outputs and a change output besides. `memory`, given to one plan after another, spares
+    each the comparison of what has not moved since the last.
     """
-    walk = Walk(desired, recorded, observed, kinds, rates, limits).run()
+    walk = Walk(desired, recorded, observed, kinds, rates, limits, memory or Memory()).run()
     changes, after = execution(walk.changes, walk.waits, kinds)
     acting = [change for change in changes if change.verb.acts and change.blocked is None]
     needs, dearest = _needs(acting)
@@ -63,7 +65,7 @@ def _needs(acting: Sequence[Change]) -> tuple[dict[str, list[int]], dict[str, Fe
     needs: dict[str, list[int]] = {}
     rates: dict[str, FeeRate] = {}
     for change in acting:
-        on = chain(change.body)
+        on = chain(change)
         if change.needs and on is not None and change.rate is not None:
             needs.setdefault(on, []).extend(change.needs)
             rates[on] = max(rates.get(on, change.rate), change.rate, key=_per_byte)

@@ -88,17 +88,22 @@ def as_lines(plan: Plan) -> Iterator[str]:
     yield canonical({"type": "summary", **whole}).decode()
 
 
-def as_text(plan: Plan, *, style: Style | None = None, next_step: str | None = None) -> str:
-    """The plan as a person reads it, ending in a line end. `next_step` replaces the advice of the last line."""
-    paint = style or _plain
+def as_text(
+    plan: Plan, *, style: Style | None = None, next_step: str | None = None, told: Callable[[Change], Change] | None = None
+) -> str:
+    """The plan as a person reads it, ending in a line end.
+
+    `next_step` replaces the advice of the last line; `told` rewrites the values of a change for the eye alone.
+    """
+    paint, told = style or _plain, told or _as_it_is
     head = f"Source   {plan.revision}   env {plan.environment}   {phrases.count(len(plan.changes), 'resource')}"
     lines = [phrases.harmless(line) for line in (head, *plan.notes)] + [""]
     shown = [change for change in plan.changes if change.verb in MARKS and change.verb is not Verb.REPAIR]
     for change in shown:
-        lines += _block(plan, change, paint)
+        lines += _block(plan, told(change), paint)
     if shown:
         lines.append("")
-    lines += _section("Drift", [c for c in plan.changes if _drifted(c)], paint)
+    lines += _section("Drift", [told(c) for c in plan.changes if _drifted(c)], paint)
     lines += _section("Not decided", [c for c in plan.changes if c.verb is Verb.DEFER or c.reason is Reason.SUSPENDED], paint)
     lines += [*_summary(plan, paint), paint("bold", next_step) if next_step is not None else advice(plan)]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -238,6 +243,10 @@ def _verdict(guard: GuardResult, paint: Style) -> str:
     # Of what passes, only the size of a removal and what a person let through are worth a reader's time.
     told = f" {_told(guard.message)}" if guard.name == DELETES or guard.message.startswith(APPROVED) else ""
     return f"{guard.name}{told} {paint('good', 'ok')}"
+
+
+def _as_it_is(change: Change) -> Change:
+    return change
 
 
 def _plain(_: str, text: str) -> str:

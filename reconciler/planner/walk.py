@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from operator import is_
 
 from reconciler.controller import Controller
 from reconciler.model.canonical import Json
 from reconciler.model.change import Change, FeeRate, Reason, Verb
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.observation import ObservedState, Unknown
+from reconciler.model.observation import Observation, ObservedState, Present, Unknown
 from reconciler.model.record import Record, RecordedState
 from reconciler.model.ref import ResourceRef
 from reconciler.model.resource import DesiredState, Lifecycle, Resource
@@ -23,12 +24,63 @@ from reconciler.planner.diff import is_marker, same
 from reconciler.planner.guard import EMPTY_SOURCE, MAX_SPEND, Limits, emptied
 from reconciler.planner.order import rank_of, topological
 from reconciler.planner.phrases import sats
-from reconciler.planner.resolve import Hold, Offer, chain, exported, marker, network, renews, request
+from reconciler.planner.resolve import Hold, Offer, chain, exported, marker, paid_on, renews, request
 
 # What a kind may raise over a body it cannot read (one of another version, one with markers in it). It costs that one
 # resource its turn, never the plan.
 _FAULTS = (ReconcilerError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError)
 _UNSEEN = Unknown("not observed")
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """A resource that was found in sync, and all that this rested on."""
+
+    record: Record
+    want: Resource
+    exports: tuple[Json, ...]
+    seen: Observation
+    change: Change
+
+
+@dataclass(slots=True)
+class Memory:
+    """What one plan leaves to the next: the resources that were in sync, which most are and stay.
+
+    Deciding is a pure function, so the same objects lead to the same change; that they are the same is told by identity,
+    which costs nothing. So this changes how long a plan takes and nothing else. Exports are made anew for every plan; where
+    they say what they said before, the earlier object stands for them.
+    """
+
+    agreed: dict[ResourceRef, Agreed] = field(default_factory=dict)
+    exports: dict[ResourceRef, Json] = field(default_factory=dict)
+
+    def shared(self, ref: ResourceRef, exports: Json) -> Json:
+        """The exports as an object whose identity lasts while what it says does."""
+        known = self.exports.get(ref)
+        if known is None or not same(known, exports):
+            known = self.exports[ref] = exports
+        return known
+
+    def recall(
+        self, ref: ResourceRef, record: Record | None, want: Resource, exports: tuple[Json, ...], seen: Observation
+    ) -> Change | None:
+        """The change of an earlier plan that rested on the same."""
+        then = self.agreed.get(ref)
+        if then is None or then.record is not record or then.want is not want or not all(map(is_, then.exports, exports)):
+            return None
+        return then.change if _same_sight(then.seen, seen) else None
+
+    def forget(self, records: Mapping[ResourceRef, Record]) -> None:
+        """Let go of what is no longer recorded."""
+        if len(self.agreed) > len(records):
+            self.agreed = {ref: found for ref, found in self.agreed.items() if ref in records}
+
+
+def _same_sight(then: Observation, now: Observation) -> bool:
+    if then is now:
+        return True
+    return isinstance(then, Present) and isinstance(now, Present) and same(then.attributes, now.attributes)
 
 
 @dataclass(slots=True)
@@ -45,6 +97,7 @@ class Walk:
     kinds: Mapping[str, Controller]
     rates: Mapping[str, FeeRate]
     limits: Limits
+    memory: Memory = field(default_factory=Memory)
     changes: dict[ResourceRef, Change] = field(default_factory=dict)
     waits: dict[ResourceRef, frozenset[ResourceRef]] = field(default_factory=dict)
     kept: list[ResourceRef] = field(default_factory=list)
@@ -68,6 +121,7 @@ class Walk:
             self.waits.update(users)
             for ref in topological(going, users, lambda ref: (-rank(ref)[0], *rank(ref)[1:])):
                 self._leave(ref, frozenset(going))
+        self.memory.forget(self.recorded.records)
         return self
 
     # --- what stays --------------------------------------------------------------------------------
@@ -79,6 +133,12 @@ class Walk:
             return
         try:
             offers = {other: self._offer(other) for other in want.requires}
+            exports = tuple([offer.exports for offer in offers.values()])
+            seen = self.observed.get(ref, _UNSEEN)
+            known = self.memory.recall(ref, record, want, exports, seen)
+            if known is not None and ref not in self.recorded.frozen:
+                self.changes[ref] = known
+                return
             case = self._case(ref, want, record, controller, body=request(want, controller, offers))
             change = decide(case)
         except _FAULTS as fault:
@@ -86,6 +146,8 @@ class Walk:
             return
         if change is None:
             return
+        if change.reason is Reason.IN_SYNC and record is not None:
+            self.memory.agreed[ref] = Agreed(record, want, exports, seen, change)
         if change.verb is Verb.DEFER and (record is None or not same(record.body, case.body)):
             self._pending.add(ref)
         if renews(change):
@@ -131,7 +193,7 @@ class Walk:
 
     def _new_offer(self, ref: ResourceRef) -> Offer:
         change, record, controller = self.changes.get(ref), self.recorded.records.get(ref), self.kinds.get(ref.kind)
-        exports = marker(ref) if controller is None else exported(ref, controller, change, record)
+        exports = self.memory.shared(ref, marker(ref) if controller is None else exported(ref, controller, change, record))
         if change is not None and renews(change):
             return Offer(exports)
         hold = self._hold_of(ref, change)
@@ -237,7 +299,7 @@ class Walk:
         """The change with its rate, cost and needs; blocked when it cannot be priced or costs more than it may."""
         if not change.verb.acts or change.blocked is not None or change.verb is Verb.FORGET:
             return change
-        name = network(change.body)
+        name, _ = paid_on(change)
         change = replace(change, rate=self.rates.get(name) if name is not None else None)
         where = f"no fee rate is known for Network/{name}" if name is not None else "it names no Network to pay on"
         try:
@@ -247,7 +309,7 @@ class Walk:
         change = replace(change, cost=cost, needs=tuple(needs))
         if needs and change.rate is None:
             return replace(change, blocked=where)
-        if needs and chain(change.body) is None:
+        if needs and chain(change) is None:
             return replace(change, blocked=f"Network/{name} does not say on which chain to pay")
         if lifecycle.max_spend is not None and cost.satoshis > lifecycle.max_spend:
             self.dear.append(change.ref)

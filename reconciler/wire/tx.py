@@ -141,7 +141,11 @@ def _read_output(reader: Reader) -> TxOut:
 
 
 def _read_outputs(reader: Reader) -> tuple[TxOut, ...]:
-    return tuple(_read_output(reader) for _ in range(reader.count(_LEAST_OUTPUT)))
+    outputs = tuple([TxOut(satoshis, script) for satoshis, script in reader.amounts(reader.count(_LEAST_OUTPUT))])
+    most = max((output.satoshis for output in outputs), default=0)
+    if most > MAX_SATOSHIS:
+        raise reader.fault(f"an output holds {most} satoshis, more than exist,")
+    return outputs
 
 
 # --- extended form -------------------------------------------------------------------------------

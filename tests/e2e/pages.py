@@ -196,13 +196,15 @@ def shape(lines: Sequence[str]) -> list[str]:
     """Lines without what differs from run to run; changes that are carried out side by side may end in any order."""
     plain = []
     for line in lines:
+        masked = line
         for pattern, name in _SHAPES:
-            line = pattern.sub(name, line)
-        plain.append(line.rstrip())
-    ordered: list[str] = []
-    for numbered, group in groupby(plain, lambda line: line.startswith("[N/")):
-        ordered += sorted(group) if numbered else group
-    return ordered
+            masked = pattern.sub(name, masked)
+        plain.append(masked.rstrip())
+    return [line for key, group in groupby(plain, _carried_out) for line in (sorted(group) if key else list(group))]
+
+
+def _carried_out(line: str) -> bool:
+    return line.startswith("[N/")
 
 
 def same(shown: Sequence[str], printed: Sequence[str]) -> bool:

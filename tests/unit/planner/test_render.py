@@ -23,12 +23,12 @@ Observed 8/8 at height 912345, 4 of 5 hosts
       identityRef    main
       networkRef     net
       storage        3 450
-      tags           ["a", "b"]
+      tags           a, b
       title          Bitcoin ticks June 2025
       content        data/btc.parquet  sha256 7d1f…e0  18.3 MiB
       cost           fee 40 sat + storage 3 450 sat, locks 1 sat (1 transaction)
   ~ Dataset/eth                        changed in feed.yaml:13
-      hook           none → {"secret": "sha256:4ddbb67bf993"}
+      hook           none → secret: sha256:4ddbb67bf993
       title          eth → Ether
       cost           fee 40 sat (1 transaction)
 -/+ Advertisement/btc                  domain cannot change in place: retired and made anew
@@ -208,7 +208,7 @@ def test_numbers_and_prices() -> None:
     assert phrases.price(Cost(1, 2, 3, -4)) == "fee 2 sat + storage 3 sat, returns 4 sat locked"
     assert phrases.value("x" * 100).endswith("x…") and len(phrases.value("x" * 100)) == 60
     assert [phrases.value(v) for v in (None, True, "", [1, {"a": None}], 1234)] == [
-        "none", "true", '""', '[1, {"a": null}]', "1\u2009234",
+        "none", "true", '""', '1, {a: null}', "1\u2009234",
     ]  # fmt: skip
 
 
