@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
+import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,25 +57,14 @@ class Verdict:
         return {**asdict(self), "met": self.met}
 
 
-def weigh(words: Sequence[str], cwd: Path = ROOT, env: Mapping[str, str] | None = None, expect: int = 0) -> Weight:
+def weigh(words: Sequence[str], expect: int = 0) -> Weight:
     """Run a process with its output thrown away; its exit code must be `expect`."""
-    whole = {**os.environ, "PYTHONPATH": str(ROOT), "RECONCILER_PASSPHRASE": PASSPHRASE, **(env or {})}
-    start = time.perf_counter()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.chdir(cwd)
-            silence = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(silence, 1)
-            os.dup2(silence, 2)
-            os.execve(words[0], list(words), whole)  # noqa: S606 - the interpreter, with an argument list
-        finally:
-            os._exit(127)
-    _, status, usage = os.wait4(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    if code != expect:
-        raise SystemExit(f"cannot measure {' '.join(words)}: exit code {code}")
-    return Weight(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "RECONCILER_PASSPHRASE": PASSPHRASE}
+    launch = [sys.executable, "-I", "-S", str(ROOT / "bench/launch.py"), *words]
+    told = json.loads(subprocess.run(launch, check=True, capture_output=True, cwd=ROOT, env=env).stdout)
+    if told.pop("code") != expect:
+        raise SystemExit(f"cannot measure {' '.join(words)}: it failed; run it by hand to see why")
+    return Weight(**told)
 
 
 def alternately(rounds: int, *processes: Callable[[], Weight]) -> list[Weight]:

@@ -1,8 +1,8 @@
 """octoDNS as a peer: as many records in one zone, planned by its own Manager against a provider in memory.
 
-One zone, because the zone is what octoDNS plans as a whole and compares within. The source is its YamlProvider. The target stands where a DNS host would: its records were fetched beforehand into one
-JSON file, and every plan turns them into records with `Record.new`, as each provider of octoDNS does with the answers of
-its API. No network is measured on either side.
+One zone, because the zone is what octoDNS plans as a whole and compares within. The source is its YamlProvider. The target
+stands where a DNS host would: its records were fetched beforehand into one JSON file, and every plan turns them into records
+with `Record.new`, as each provider of octoDNS does with the answers of its API. No network is measured on either side.
 
     python bench/octo.py CONFIG ROUNDS        seconds of one sync after another in one process, as JSON lines
 """
@@ -47,7 +47,11 @@ def record(number: int, moved: bool) -> dict[str, Any]:
     """One of the records people have most; `moved` gives it another time to live."""
     ttl = 600 if moved else 300
     kinds: tuple[dict[str, Any], ...] = (
-        {"type": "A", "ttl": ttl, "values": [f"10.{number >> 8 & 255}.{number & 255}.1", f"10.{number >> 8 & 255}.{number & 255}.2"]},
+        {
+            "type": "A",
+            "ttl": ttl,
+            "values": [f"10.{number >> 8 & 255}.{number & 255}.1", f"10.{number >> 8 & 255}.{number & 255}.2"],
+        },
         {"type": "CNAME", "ttl": ttl, "value": f"target-{number}.example.net."},
         {"type": "TXT", "ttl": ttl, "values": [f"set {number} of the made-up records", "license=CC0-1.0"]},
         {"type": "MX", "ttl": ttl, "values": [{"exchange": f"mx{n}.example.net.", "preference": n * 10} for n in (1, 2)]},

@@ -118,10 +118,14 @@ def _identity(change: Change) -> Mapping[str, Any]:
 def _dataset(change: Change) -> Mapping[str, Any]:
     files = entries(change.body)
     digest = hashlib.sha256(str(change.ref).encode()).hexdigest()
-    held = {file["sha256"]: {"url": file["uhrp"], "location": f"http://eu1.devnet/cdn/{file['sha256']}", "expires": 1_800_000_000} for file in files}
+    held = {
+        file["sha256"]: {"url": file["uhrp"], "location": f"http://eu1.devnet/cdn/{file['sha256']}", "expires": 1_800_000_000}
+        for file in files
+    }
     token = {
-        "outpoint": f"{digest}.0", "type": "DESCRIPTOR", "name": str(change.ref), "topic": "tm_producer", "service": "ls_producer",
-        "protocol": "producer descriptor", "keyId": str(change.ref), "owner": "desk", "identity": KEY, "satoshis": 1,
+        "outpoint": f"{digest}.0", "type": "DESCRIPTOR", "name": str(change.ref), "topic": "tm_producer",
+        "service": "ls_producer", "protocol": "producer descriptor", "keyId": str(change.ref), "owner": "desk",
+        "identity": KEY, "satoshis": 1,
     }  # fmt: skip
     return {
         "publicKey": KEY,

@@ -7,12 +7,12 @@ import sys
 
 # Objects made before garbage is looked for. Almost nothing here is garbage: with Python's own 700, a load of ten thousand
 # manifests spends as long walking what it has read as reading it.
-_QUIET = (100_000, 50, 100)
+QUIET = (100_000, 50, 100)
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    gc.set_threshold(*_QUIET)
+    gc.set_threshold(*QUIET)
     if sys.argv[1:] in (["--help"], ["-h"]):
         sys.stdout.write(overview())
         return

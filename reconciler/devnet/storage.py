@@ -104,7 +104,10 @@ class StorageHost:
         held = [
             item
             for item in self.state.objects.values()
-            if item.sha256 == sha256_hex and item.uploader == uploader and item.expires > now and self.vault.size(item.id) is not None
+            if item.sha256 == sha256_hex
+            and item.uploader == uploader
+            and item.expires > now
+            and self.vault.size(item.id) is not None
         ]
         return max(reversed(held), key=lambda item: item.expires, default=None)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from reconciler.engine.route import pays
 from reconciler.engine.run import Runner
 from reconciler.kinds.network import read_net
 from reconciler.model.canonical import Json
@@ -17,7 +18,6 @@ from reconciler.model.errors import ReconcilerError, Unavailable, Uncertain
 from reconciler.model.intent import Done, Retry, Stalled, Waiting
 from reconciler.model.plan import Plan
 from reconciler.model.ref import ResourceRef
-from reconciler.planner.resolve import paid_on
 
 # Changes worked on at once unless the caller says otherwise.
 PARALLELISM = 4
@@ -130,13 +130,7 @@ class Executor:
 
     async def _require_newest(self) -> None:
         """Conflict before anything is done when this ledger is not the newest; where nobody can tell, each change asks again."""
-        nets = {
-            spec["chain"]: read_net(name, spec)
-            for c in self.plan.acting
-            if c.needs
-            for name, spec in [paid_on(c)]
-            if name and spec
-        }
+        nets = {net.chain: net for net in [pays(change) for change in self.plan.acting if change.needs]}
         for _, net in sorted(nets.items()):
             with contextlib.suppress(Unavailable):
                 await self.runner.require_newest(net)

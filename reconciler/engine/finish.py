@@ -186,6 +186,7 @@ def _disown(tx: LedgerTransaction, wanted: Set[ResourceRef]) -> None:
     """Free what refused runs still hold for resources that are neither declared nor recorded: no replacement will come."""
     for run_id in sorted({coin.run for coin in tx.coins(state="reserved")}):
         run = tx.run(run_id)
-        if run is not None and run.state is RunState.STALLED and run.key.startswith("ref/"):
-            if ResourceRef.parse(run.key.removeprefix("ref/")) not in wanted:
-                tx.free(run_id)
+        if run is None or run.state is not RunState.STALLED or not run.key.startswith("ref/"):
+            continue
+        if ResourceRef.parse(run.key.removeprefix("ref/")) not in wanted:
+            tx.free(run_id)

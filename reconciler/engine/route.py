@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from reconciler.kinds.network import Net, read_net
+from reconciler.kinds.network import Net, net_of, read_net
 from reconciler.model.change import Change
 from reconciler.model.effect import Broadcast, Effect, Store, Submit
 from reconciler.model.ref import ResourceRef
-from reconciler.planner.resolve import network
+from reconciler.planner.resolve import network, paid_on
 from reconciler.ports import Ledger
 
 Route = Callable[[Effect], Effect]
@@ -22,6 +22,11 @@ Route = Callable[[Effect], Effect]
 def straight(effect: Effect) -> Effect:
     """Where it was planned."""
     return effect
+
+
+def pays(change: Change) -> Net:
+    """The Network a change pays on."""
+    return net_of(paid_on(change))
 
 
 def route_of(ledger: Ledger, change: Change) -> Route:

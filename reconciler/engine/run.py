@@ -15,10 +15,10 @@ from reconciler.engine.drive import drive
 from reconciler.engine.finish import finish, release
 from reconciler.engine.journal import Budget, Journal, has_signed
 from reconciler.engine.progress import Progress, Watcher
-from reconciler.engine.route import route_of
+from reconciler.engine.route import pays, route_of
 from reconciler.engine.stale import require_newest
 from reconciler.engine.turn import fits, supersede
-from reconciler.kinds.network import Net, read_net
+from reconciler.kinds.network import Net
 from reconciler.model.canonical import Json
 from reconciler.model.change import Change, Verb
 from reconciler.model.codec import decode, encode
@@ -27,7 +27,7 @@ from reconciler.model.errors import Conflict, Locked, Refused, Unavailable
 from reconciler.model.intent import Done, Outcome, Retry, Run, RunState, Stalled
 from reconciler.model.plan import Funding
 from reconciler.model.ref import ResourceRef
-from reconciler.planner.resolve import paid_on, settle
+from reconciler.planner.resolve import settle
 from reconciler.ports import Lease, LedgerTransaction, Ports
 
 # Seconds between renewals of a lease; the queue grants several times as much.
@@ -207,9 +207,7 @@ class Runner:
         if change.verb not in (Verb.REPAIR, Verb.FORGET):
             self._same_keys(change)
         if change.cost.transactions:
-            name, spec = paid_on(change)
-            if name is not None:
-                await self.require_newest(read_net(name, spec))
+            await self.require_newest(pays(change))
 
     async def require_newest(self, net: Net) -> None:
         """As `stale.require_newest`, once in a while for each chain."""

@@ -38,8 +38,9 @@ class GuardResult:
 
 def _brief(change: Change) -> list[Json] | None:
     """All there is to say of a change that does nothing, and most do nothing: a tenth of the work of saying it in full."""
-    quiet = Change(change.ref, change.verb, change.reason, change.generation, detail=change.detail)
-    return [str(change.ref), change.verb.value, change.reason.value, change.generation, change.detail] if change == quiet else None
+    if change != Change(change.ref, change.verb, change.reason, change.generation, detail=change.detail):
+        return None
+    return [str(change.ref), change.verb.value, change.reason.value, change.generation, change.detail]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from reconciler.model.resource import DesiredState
 from reconciler.planner.fund import SplitFee, fund
 from reconciler.planner.guard import Facts, Limits, verdicts
 from reconciler.planner.order import execution
-from reconciler.planner.resolve import chain
+from reconciler.planner.resolve import chain, paid_on
 from reconciler.planner.walk import Memory, Walk
 
 
@@ -65,7 +65,7 @@ def _needs(acting: Sequence[Change]) -> tuple[dict[str, list[int]], dict[str, Fe
     needs: dict[str, list[int]] = {}
     rates: dict[str, FeeRate] = {}
     for change in acting:
-        on = chain(change)
+        on = chain(paid_on(change))
         if change.needs and on is not None and change.rate is not None:
             needs.setdefault(on, []).extend(change.needs)
             rates[on] = max(rates.get(on, change.rate), change.rate, key=_per_byte)

@@ -111,17 +111,14 @@ def network(body: Mapping[str, Json]) -> str | None:
     return used[0] if len(used) == 1 else None
 
 
-def paid_on(change: Change) -> tuple[str | None, Mapping[str, Json]]:
-    """(name, spec) of the Network a change pays on: its own, or while it uses none, the one it leaves."""
-    for body in (change.body, change.before.body if change.before is not None else {}):
-        name = network(body)
-        spec = body.get("using", {}).get(f"Network/{name}")
-        if isinstance(spec, Mapping) and not is_marker(spec):
-            return name, spec
-    return network(change.body), {}
-
-
-def chain(change: Change) -> str | None:
-    """The chain (main, test, devnet) whose coins pay for a change; None when no Network of it says so."""
-    name = paid_on(change)[1].get("chain")
+def chain(body: Mapping[str, Json]) -> str | None:
+    """The chain (main, test, devnet) whose coins pay for a body; None when it uses no Network that says so."""
+    export = body.get("using", {}).get(f"Network/{network(body)}")
+    name = export.get("chain") if isinstance(export, Mapping) else None
     return name if isinstance(name, str) else None
+
+
+def paid_on(change: Change) -> Mapping[str, Json]:
+    """The body whose Network a change pays on: its own, or while it uses none, the one it leaves."""
+    before = change.before.body if change.before is not None else {}
+    return change.body if chain(change.body) is not None or chain(before) is None else before

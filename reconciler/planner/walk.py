@@ -24,7 +24,7 @@ from reconciler.planner.diff import is_marker, same
 from reconciler.planner.guard import EMPTY_SOURCE, MAX_SPEND, Limits, emptied
 from reconciler.planner.order import rank_of, topological
 from reconciler.planner.phrases import sats
-from reconciler.planner.resolve import Hold, Offer, chain, exported, marker, paid_on, renews, request
+from reconciler.planner.resolve import Hold, Offer, chain, exported, marker, network, paid_on, renews, request
 
 # What a kind may raise over a body it cannot read (one of another version, one with markers in it). It costs that one
 # resource its turn, never the plan.
@@ -299,7 +299,7 @@ class Walk:
         """The change with its rate, cost and needs; blocked when it cannot be priced or costs more than it may."""
         if not change.verb.acts or change.blocked is not None or change.verb is Verb.FORGET:
             return change
-        name, _ = paid_on(change)
+        name = network(paid_on(change))
         change = replace(change, rate=self.rates.get(name) if name is not None else None)
         where = f"no fee rate is known for Network/{name}" if name is not None else "it names no Network to pay on"
         try:
@@ -309,7 +309,7 @@ class Walk:
         change = replace(change, cost=cost, needs=tuple(needs))
         if needs and change.rate is None:
             return replace(change, blocked=where)
-        if needs and chain(change) is None:
+        if needs and chain(paid_on(change)) is None:
             return replace(change, blocked=f"Network/{name} does not say on which chain to pay")
         if lifecycle.max_spend is not None and cost.satoshis > lifecycle.max_spend:
             self.dear.append(change.ref)

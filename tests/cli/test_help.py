@@ -10,7 +10,9 @@ from reconciler.cli.main import run
 
 @pytest.mark.row("P-CFG-12")
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_the_overview_is_what_the_verbs_say(flag: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_overview_is_what_the_verbs_say(
+    flag: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert run([flag]) == 0
     composed = capsys.readouterr().out

@@ -216,8 +216,12 @@ def test_a_replay_that_meets_another_effect_stops_and_sends_nothing(scene: Scene
             scene.world.transport().calm()
             before = spends(scene, space)
             monkeypatch.setattr("reconciler.kinds.dataset.SAID", ("title",))
-            with pytest.raises(Invariant, match="cannot replay"):
-                await recover(space.runner)
+            (outcome,) = (await recover(space.runner)).values()
+            assert isinstance(outcome, Stalled)
+            assert isinstance(outcome.error, Invariant)
+            assert "cannot replay" in outcome.error.message
+            with space.ports.ledger.begin() as tx:
+                assert tx.runs(state=RunState.OPEN), "its fate is for a person to settle"
             assert spends(scene, space) == before
 
     play(main, scene.world.clock)

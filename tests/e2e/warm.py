@@ -6,18 +6,24 @@ imports are shared. `python -m tests.e2e.warm SOCKET` serves; the client is a sc
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import signal
 import socket
+import struct
 import sys
 from pathlib import Path
+
+import reconciler
+from reconciler.cli import main
 
 # A packet carries the arguments and the environment of one command.
 PACKET = 128 * 1024
 CLIENT = """\
 #!{python} -IS
-import json, os, socket, sys
+import json, os, signal, socket, struct, sys
 words = sys.argv[1:]
 if words[:2] == ["devnet", "up"]:
     words += os.environ.get("PAGE_PORTS", "").split()
@@ -25,6 +31,9 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
     door.connect({door!r})
     asked = {{"words": words, "cwd": os.getcwd(), "env": dict(os.environ)}}
     socket.send_fds(door, [json.dumps(asked).encode()], [0, 1, 2])
+    (child,) = struct.unpack("=i", door.recv(4))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: os.kill(child, number))
     code = door.recv(1)
 sys.exit(code[0] if code else 137)
 """
@@ -38,11 +47,10 @@ def client(path: Path, door: Path) -> None:
 
 def serve(door: Path) -> None:
     """Load the program and fork for every command, until somebody ends this process."""
-    from reconciler.cli import main
-
+    for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     main.bind()
-    for name in _HEAVY:
-        __import__(name)
     # Children end by themselves; nobody waits for them here.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
@@ -58,16 +66,14 @@ def serve(door: Path) -> None:
             connection.close()
 
 
-# What nearly every verb loads sooner or later.
-_HEAVY = ("reconciler.compose", "reconciler.planner.render", "reconciler.devnet.control", "reconciler.wire.bundle", "uvicorn")
-
-
 def _answer(connection: socket.socket) -> None:
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         asked, streams, _, _ = socket.recv_fds(connection, PACKET, 3)
         told = json.loads(asked)
+        # The client hands signals on to this process.
+        connection.send(struct.pack("=i", os.getpid()))
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
@@ -75,8 +81,6 @@ def _answer(connection: socket.socket) -> None:
         os.environ.clear()
         os.environ.update(told["env"])
         sys.argv = ["reconciler", *told["words"]]
-        from reconciler.cli import main
-
         code = main.run(told["words"])
     finally:
         sys.stdout.flush()

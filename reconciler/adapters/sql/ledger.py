@@ -107,7 +107,7 @@ def _collector_at_rest() -> Iterator[None]:
 def _fresh_records(sql: Connection, old: _Records, version: int) -> _Records:
     if version == old.version:
         return old
-    newer = sql.scalars(select(RECORDS.c.document).where(RECORDS.c.version > old.version)).all()
+    newer = sql.scalars(select(RECORDS.c.document).where(RECORDS.c.version > old.version)).yield_per(rows.BATCH)
     found = {**old.by_ref, **{record.ref: record for record in rows.records(newer)}}
     # Every stored row is now among the decoded ones, so equal counts are equal sets.
     if sql.scalar(select(func.count()).select_from(RECORDS)) != len(found):

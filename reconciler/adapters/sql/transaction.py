@@ -254,14 +254,18 @@ class SqlTransaction:
     # --- transactions ------------------------------------------------------------------------
 
     def put_transaction(self, tx: StoredTx) -> None:
-        """Enter or update a transaction. Its bytes never change, and what has left never becomes merely signed again."""
+        """Enter or update a transaction. Its bytes never change, and what has left never becomes merely signed again.
+
+        Bytes that were refused may be made again by a later run, equal to the last bit; from then on they are that run's.
+        """
         known = self.transaction(tx.txid)
         if known is None:
             self._sql.execute(insert(TRANSACTIONS), rows.transaction_row(tx))
             return
         if known.raw != tx.raw or known.chain != tx.chain:
             raise Invariant("tx-changed", f"cannot rewrite transaction {tx.txid}: its bytes and its chain never change")
-        if tx.state == "signed" and known.state != "signed":
+        again = known.state == "rejected" and tx.run != known.run
+        if tx.state == "signed" and known.state != "signed" and not again:
             return
         self._sql.execute(update(TRANSACTIONS).where(TRANSACTIONS.c.txid == tx.txid).values(rows.transaction_row(tx)))
 
