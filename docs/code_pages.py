@@ -45,6 +45,11 @@ def cell(text: str) -> str:
     return " ".join(text.split())
 
 
+def code(text: str) -> str:
+    """Text as code inside a table, where only the bar has a meaning."""
+    return "`" + " ".join(text.split()).replace("|", "\\|") + "`"
+
+
 def doc(thing: Any) -> str:
     """The first paragraph of a docstring, on one line."""
     return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())
@@ -89,7 +94,7 @@ def verb_section(words: str, command: Any) -> str:
         return text
     usage = " ".join([piece for piece in command.collect_usage_pieces(typer.Context(command, info_name=words)) if piece])
     text += f"\n```text\nreconciler {words} {usage}\n```\n"
-    taken = [(f"`{cell(written)}`", cell(meaning)) for written, meaning in parameters(command, words)]
+    taken = [(code(written), cell(meaning)) for written, meaning in parameters(command, words)]
     return text + (f"\n{table(('argument or option', 'meaning'), taken)}" if taken else "")
 
 
@@ -97,7 +102,7 @@ def cli_page() -> str:
     """Every verb with its arguments, options, defaults and help."""
     whole = program()
     index = [(f"[`{words}`](#{words.replace(' ', '-')})", cell(command.help)) for words, command in verbs() if " " not in words]
-    flags = [(f"`{cell(written)}`", cell(meaning)) for written, meaning in parameters(whole, "reconciler")]
+    flags = [(code(written), cell(meaning)) for written, meaning in parameters(whole, "reconciler")]
     flags = [flag for flag in flags if "completion" not in flag[0]]
     aliases = ", ".join(f"`{short}`" for short in _TERRAFORM)
     return (
@@ -202,7 +207,9 @@ def metrics_page() -> str:
             ],
         )
         + f"\n## Series\n\n{table(('name', 'type', 'labels', 'meaning'), rows)}\n"
-        "Labels take their values from closed sets: kinds, verbs, and the outcome of a pass (`done`, `later`, `error`).\n\n"
+        "Labels take their values from closed sets. "
+        "In the two `reconcile` series `kind` is the sort of work (`plan`, `look`, `run`, `confirm`) and `result` "
+        "is `done`, `later` or `error`; elsewhere `kind` is a kind of resource, and `verb` one of a plan.\n\n"
         "## Logs\n\nOne JSON object a line on standard error: `time`, `level`, `event`, and of these fields those that apply: "
         + ", ".join(f"`{name}`" for name in BOUND)
         + ". Anything else is dropped, so a secret cannot wander in. On a terminal the same is written for people.\n"

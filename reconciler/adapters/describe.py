@@ -6,10 +6,11 @@ A format that is not known, or a file that does not keep to its format, has no s
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from typing import BinaryIO
 
 from reconciler.model.canonical import Json
 
@@ -19,31 +20,29 @@ MAX_COLUMNS = 64
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}.*)?")
 
 
-def details(path: Path, media_type: str) -> Mapping[str, Json]:
-    """{"rows", "columns", "from"?, "to"?} of a CSV, JSON-array or NDJSON file; {} for anything else."""
+def details(content: BinaryIO, size: int, media_type: str) -> Mapping[str, Json]:
+    """{"rows", "columns", "from"?, "to"?} of a CSV, JSON-array or NDJSON file of `size` bytes; {} for anything else."""
     reader = _READERS.get(media_type)
-    if reader is None or path.stat().st_size > MAX_DESCRIBED:
+    if reader is None or size > MAX_DESCRIBED:
         return {}
     try:
-        return reader(path)
+        return reader(content)
     except (UnicodeDecodeError, csv.Error, ValueError, StopIteration):
         return {}
 
 
-def _csv(path: Path) -> Mapping[str, Json]:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.reader(stream, strict=True)
-        columns = next(rows)
-        return _table(columns, (row[0] for row in rows if row))
+def _csv(content: BinaryIO) -> Mapping[str, Json]:
+    rows = csv.reader(io.TextIOWrapper(content, encoding="utf-8-sig", newline=""), strict=True)
+    columns = next(rows)
+    return _table(columns, (row[0] for row in rows if row))
 
 
-def _json(path: Path) -> Mapping[str, Json]:
-    return _objects(json.loads(path.read_text("utf-8")))
+def _json(content: BinaryIO) -> Mapping[str, Json]:
+    return _objects(json.loads(content.read().decode()))
 
 
-def _ndjson(path: Path) -> Mapping[str, Json]:
-    with path.open(encoding="utf-8") as stream:
-        return _objects([json.loads(line) for line in stream if line.strip()])
+def _ndjson(content: BinaryIO) -> Mapping[str, Json]:
+    return _objects([json.loads(line) for line in content if line.strip()])
 
 
 def _objects(items: Json) -> Mapping[str, Json]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import io
 import mimetypes
 import os
 import re
@@ -249,12 +250,17 @@ class DirectorySource:
 
     def _learned(self, name: str, path: str, before: os.stat_result) -> tuple[_Print, FileFact]:
         """The facts of a file and the fingerprint they hold for."""
+        first = b""
         try:
             total = hashlib.sha256()
             with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - as above
                 while block := stream.read(_BLOCK):
                     total.update(block)
-            found = details(Path(path), media_type(name))
+                    first = first or block
+                stream.seek(0)
+                # Nearly every file is one block, and then it is not read again to be described.
+                content = io.BytesIO(first) if len(first) == before.st_size else io.BufferedReader(stream)
+                found = details(content, before.st_size, media_type(name))
             after = os.stat(path)  # noqa: PTH116 - as above
         except OSError as error:
             raise Unavailable("source-unreadable", f"cannot read {path}: {error.strerror}") from error

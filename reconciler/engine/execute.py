@@ -10,13 +10,13 @@ from enum import Enum
 
 from reconciler.engine.route import pays
 from reconciler.engine.run import Runner
-from reconciler.kinds.network import read_net
+from reconciler.kinds.network import Net, read_net
 from reconciler.model.canonical import Json
 from reconciler.model.change import Change
 from reconciler.model.effect import Endpoint
 from reconciler.model.errors import ReconcilerError, Unavailable, Uncertain
 from reconciler.model.intent import Done, Retry, Stalled, Waiting
-from reconciler.model.plan import Plan
+from reconciler.model.plan import Funding, Plan
 from reconciler.model.ref import ResourceRef
 
 # Changes worked on at once unless the caller says otherwise.
@@ -130,21 +130,38 @@ class Executor:
 
     async def _require_newest(self) -> None:
         """Conflict before anything is done when this ledger is not the newest; where nobody can tell, each change asks again."""
-        nets = {net.chain: net for net in [pays(change) for change in self.plan.acting if change.needs]}
-        for _, net in sorted(nets.items()):
+        for net in self._nets():
             with contextlib.suppress(Unavailable):
                 await self.runner.require_newest(net)
 
+    def _nets(self) -> list[Net]:
+        """The networks the plan pays on, one of each chain."""
+        nets = {net.chain: net for net in [pays(change) for change in self.plan.acting if change.needs]}
+        return [nets[chain] for chain in sorted(nets)]
+
     async def _fund(self) -> bool:
         for funding in self.plan.funding:
-            outcome = await self.runner.funding(funding, self.plan.id, self._broadcasters(funding.chain))
-            if not isinstance(outcome, Done):
-                error = getattr(outcome, "error", None)
-                why = f"the purse could not be split: {error.message}" if error else "the purse could not be split"
+            error = await self._split(funding)
+            if error is not None:
+                why = f"the purse could not be split: {error.message}"
                 for change in self.plan.acting:
                     self.report.results[change.ref] = Result(change.ref, Fate.PENDING, why, error)
                 return False
         return True
+
+    async def _split(self, funding: Funding) -> ReconcilerError | None:
+        """Why it could not be made, or None."""
+        try:
+            for net in self._nets():
+                await self.runner.require_newest(net)
+            outcome = await self.runner.funding(funding, self.plan.id, self._broadcasters(funding.chain))
+        except (Unavailable, Uncertain) as failure:
+            return failure
+        match outcome:
+            case Stalled(error) | Retry(_, error):
+                return error
+            case _:
+                return None
 
     def _broadcasters(self, chain: str) -> tuple[Endpoint, ...]:
         """The broadcasters of the first network in the plan that is on this chain."""

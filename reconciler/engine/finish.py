@@ -48,6 +48,8 @@ def _done(tx: LedgerTransaction, run: Run, change: Change, outputs: Mapping[str,
     if change.verb in (Verb.DELETE, Verb.FORGET):
         tx.drop_record(change.ref)
     else:
+        # The status may have learned of depths, probes and protection since the plan was made.
+        change = replace(change, before=tx.record(change.ref) or change.before)
         tx.put_record(_record(change, outputs, revision, now, (fees, paid), refusals(tx, run.id)))
     tx.advance()
     tx.close_run(run.id, RunState.DONE)

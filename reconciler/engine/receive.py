@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reconciler.kinds.network import Net
 from reconciler.model.effect import Lock
-from reconciler.model.errors import Refused
+from reconciler.model.errors import Refused, Unavailable
 from reconciler.model.ref import Outpoint
 from reconciler.ports import Coin, Header, Ports, StoredTx
 from reconciler.wire.beef import parse_beef
@@ -17,7 +19,8 @@ FUNDING = Lock("wallet", "reconciler funding", "1", "self")
 async def receive(ports: Ports, beef: bytes, net: Net) -> list[Coin]:
     """Verify a payment (SPV, values included) and enter its outputs to our funding script as free coins.
 
-    RemoteProtocolError when the proof does not hold; Refused when nothing in it pays us. Repeating is harmless.
+    RemoteProtocolError when the proof does not hold; Refused when nothing in it pays us, or when that is spent and we did
+    not spend it. Repeating is harmless.
     """
     parsed = parse_beef(beef)
     headers: dict[int, Header | None] = {}
@@ -39,6 +42,7 @@ async def receive(ports: Ports, beef: bytes, net: Net) -> list[Coin]:
     ]
     if not coins:
         raise Refused("not-ours", f"cannot receive {parsed.subject}: none of its outputs pays our funding script")
+    await _require_unspent(ports, coins, net)
     with ports.ledger.begin() as tx:
         for txid, entry in parsed.txs.items():
             if entry.tx is not None and tx.transaction(txid) is None:
@@ -53,3 +57,17 @@ async def receive(ports: Ports, beef: bytes, net: Net) -> list[Coin]:
             if coin.outpoint not in held:
                 tx.put_coin(coin)
     return coins
+
+
+async def _require_unspent(ports: Ports, coins: Sequence[Coin], net: Net) -> None:
+    """A proof says that a coin was made, not that it is still there: an old payment shown to a new ledger has long been used."""
+    for coin in coins:
+        try:
+            txid = await ports.chain.spender(coin.outpoint, net.headers)
+        except (Unavailable, Refused):
+            return
+        with ports.ledger.begin() as tx:
+            known = txid is None or tx.transaction(txid) is not None
+        if not known:
+            hint = "if the ledger was lost, restore it; the change of that transaction can be received in its place"
+            raise Refused("coin-spent", f"cannot receive {coin.outpoint}: it was spent by {txid}", hint=hint)

@@ -178,6 +178,7 @@ _SHAPES = (
     (re.compile(r"\b(pl|run)_[0-9a-f]{10,}\b"), r"\1_ID"),
     (re.compile(r"\bdir@[0-9a-f]{12}\b"), "dir@REVISION"),
     (re.compile(r"\bXU[1-9A-HJ-NP-Za-km-z]{40,}"), "UHRP"),
+    (re.compile(r"\b76a914[0-9a-f]{40}88ac\b"), "SCRIPT"),
     (re.compile(r"\b(?:[0-9a-f]{64,66}|[0-9a-f]{16})\b"), "HEX"),
     (re.compile(r"\b[0-9a-f]{8}(?:[0-9a-f]{8})?…"), "HEX"),
     (re.compile(r"\b[1mn][1-9A-HJ-NP-Za-km-z]{25,34}\b"), "ADDRESS"),

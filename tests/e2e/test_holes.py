@@ -14,11 +14,12 @@ from reconciler.devnet.world import Plan as WorldPlan
 from reconciler.devnet.world import World
 from reconciler.engine.execute import Executor, Fate, Report
 from reconciler.engine.handlers import Handlers
+from reconciler.engine.receive import receive
 from reconciler.engine.recover import recover
 from reconciler.engine.stale import foreign_spends, write_off
 from reconciler.engine.survey import believed
 from reconciler.model.change import Reason, Verb
-from reconciler.model.errors import Conflict, Unavailable
+from reconciler.model.errors import Conflict, Refused, Unavailable
 from reconciler.model.intent import Done, Retry, RunState, Stalled
 from reconciler.model.plan import Plan
 from reconciler.model.record import Record
@@ -221,9 +222,33 @@ def test_a_silent_header_source_does_not_pass_for_unspent_coins(scene: Scene) ->
             with pytest.raises(Unavailable):
                 await space.runner.change(next(c for c in plan.acting if c.ref == DESK_REF), plan.lineage, plan.revision)
             assert not live(scene, "Identity/desk")
+            report = await execute(space, plan)
+            assert {result.fate for result in report.results.values()} == {Fate.PENDING}
+            with space.ports.ledger.begin() as tx:
+                assert not [one for one in tx.transactions() if one.run], "not even a split is made"
             scene.world.restore("headers")
             _, report = await scene.apply(space)
             assert report.complete
+
+    play(main, scene.world.clock)
+
+
+def test_a_payment_that_was_spent_long_ago_is_no_money(scene: Scene) -> None:
+    async def main() -> None:
+        async with scene.open() as space:
+            space.ports.wallet.generate("wallet", {})
+            coin, beef = scene.world.faucet(space.ports.wallet.funding_script(), 100_000)
+            await receive(space.ports, beef, scene.net())
+            _, report = await scene.apply(space)
+            assert report.complete
+            assert [one.outpoint for one in await receive(space.ports, beef, scene.net())] == [coin], "repeating is harmless"
+        shutil.rmtree(scene.root / ".state")
+        async with scene.open() as space:
+            with pytest.raises(Refused, match="it was spent by") as refused:
+                await receive(space.ports, beef, scene.net())
+            assert refused.value.code == "coin-spent"
+            with space.ports.ledger.begin() as tx:
+                assert not tx.coins()
 
     play(main, scene.world.clock)
 

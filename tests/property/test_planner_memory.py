@@ -31,7 +31,7 @@ def moved(draw: st.DrawFn, scene: Scene) -> Scene:
     for ref in draw(some):
         desired[ref] = replace(desired[ref], spec=draw(SPECS))
     records = dict(scene.records)
-    for ref in draw(some):
+    for ref in draw(some) & records.keys():
         found = records[ref]
         records[ref] = replace(found, body={**found.body, "spec": draw(SPECS)}, retiring=draw(st.booleans()))
     for ref in draw(some):

@@ -3,12 +3,16 @@
 import ast
 import hashlib
 import importlib.util
+import inspect
 import json
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,9 +22,12 @@ import pytest
 import yaml
 
 from reconciler.adapters.files import DirectorySource
+from reconciler.engine import finish
 from reconciler.kinds import controllers
 from reconciler.manifest import overlay
+from reconciler.manifest.fmt import format_text
 from reconciler.manifest.load import Loader
+from reconciler.planner import guard
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -30,6 +37,7 @@ SCHEMA_LINE = re.compile(r"# yaml-language-server: \$schema=(\S+)")
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 LANGUAGES = {"python", "yaml", "json", "toml", "console", "text"}
+UNIT = ROOT / "systemd" / "reconciler.service"
 # The inventory's size: a row may be added on purpose, never lost by accident.
 ROWS = 814
 
@@ -160,8 +168,140 @@ def test_snippets_are_sound(page: Path) -> None:
             commands = [line for line in body.splitlines() if line.startswith("$ ")]
             assert commands, f"a session without a command: {body[:60]!r}"
             word, _, folder = rest.partition(" ")
-            assert word in {"", "run"}
+            assert word in {"", "run"}, rest
             assert word != "run" or (ROOT / folder).is_dir(), f"no folder {folder} to run in"
+
+
+# --- verbs, fields, conditions -------------------------------------------------------------------
+
+
+@cache
+def spoken() -> ModuleType:
+    generator()
+    return sys.modules["code_pages"]
+
+
+@pytest.mark.row("P-CFG-12")
+def test_every_verb_and_everything_it_takes_is_documented() -> None:
+    page = (DOCS / "reference" / "cli.md").read_text("utf-8")
+    undocumented, seen = [], 0
+    for words, command in spoken().verbs():
+        if not (command.help or "").strip() or not re.search(rf"^##+ `{words}`$", page, re.MULTILINE):
+            undocumented.append(words)
+        section = page.partition(f"# `{words}`\n")[2].partition("\n## ")[0]
+        for parameter in getattr(command, "params", ()):
+            written = max(parameter.opts, key=len)
+            if parameter.hidden or written == "--help":
+                continue
+            seen += 1
+            shown = written if written.startswith("-") else (parameter.metavar or parameter.name).strip("[]{}.")
+            if not (parameter.help or "").strip() or shown not in section:
+                undocumented.append(f"{words} {written}")
+    assert undocumented == []
+    assert seen > 100
+
+
+@pytest.mark.row("P-CFG-12")
+def test_every_field_at_every_depth_says_what_it_means() -> None:
+    module, silent, seen = generator(), [], 0
+    for kind, schema in schemas().items():
+        page = (module.KINDS / f"{kind.lower()}.md").read_text("utf-8")
+        spec = module.follow(schema["properties"]["spec"], schema)
+        for field in module.fields(spec, schema):
+            seen += 1
+            if f"| `{field.path}` |" not in page or not field.schema.get("description"):
+                silent.append(f"{kind}.{field.path}")
+    assert silent == []
+    assert seen > 100
+
+
+def stated(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """(status, reason) of everything that code states about a condition: a Truth, and a word beside it."""
+    for node in ast.walk(tree):
+        parts = node.elts if isinstance(node, ast.Tuple) else node.args if isinstance(node, ast.Call) else []
+        for truth, reason in pairwise(parts):
+            named = isinstance(truth, ast.Attribute) and ast.unparse(truth.value) == "Truth"
+            if named and isinstance(reason, ast.Constant) and reason.value:
+                yield truth.attr.capitalize(), str(reason.value)
+
+
+def test_the_conditions_are_those_that_the_engine_states() -> None:
+    trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "reconciler" / "engine").glob("*.py")]
+    made = {
+        node.args[0].value
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Condition" and isinstance(node.args[0], ast.Constant)
+    }
+    assert made == spoken().CONDITIONS.keys()
+    said = {pair for tree in trees for pair in stated(tree)} | {("True", word) for word in finish._READY_REASON.values()}
+    told = {(status, word) for _, rows in spoken().CONDITIONS.values() for status, word, _ in rows if "*" not in word}
+    assert said - told == set(), "say in docs/code_pages.py what it means"
+    assert told - said == {("True", "Recorded")}  # the default of a kind that is not in the table
+    assert 'get(change.ref.kind, "Recorded")' in inspect.getsource(finish)
+
+
+def test_every_guard_has_its_meaning() -> None:
+    names = {name for name, value in vars(guard).items() if name.isupper() and isinstance(value, str) and name != "APPROVED"}
+    assert names == spoken().GUARDS.keys()
+
+
+def test_errors_are_read_from_the_code_wherever_they_are_raised() -> None:
+    page = (DOCS / "reference" / "errors.md").read_text("utf-8")
+    for code in ("insufficient-funds", "replay-divergence", "no-answer", "locked", "E0312"):
+        assert f"`{code}`" in page or f"| {code} |" in page
+    told = {code for codes in spoken().raised().values() for code in codes}
+    lines = {line for path in (ROOT / "reconciler").rglob("*.py") for line in path.read_text("utf-8").splitlines()}
+    raw = {found for line in lines for found in re.findall(r'raise \w+\("([a-z][a-z-]+)", ', line)}
+    assert raw - told == set()
+    assert len(told) > 100
+
+
+# --- the service ---------------------------------------------------------------------------------
+
+
+def directives() -> dict[str, list[str]]:
+    """Every directive of the unit with its values, sections set aside."""
+    found: dict[str, list[str]] = {}
+    for line in UNIT.read_text("utf-8").splitlines():
+        if "=" in line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def test_the_service_starts_what_exists_as_it_expects() -> None:
+    unit = directives()
+    assert unit["Type"] == ["notify"] and 'notify("READY=1")' in (ROOT / "reconciler" / "cli" / "daemon.py").read_text("utf-8")
+    program, *words = unit["ExecStart"][0].split()
+    assert Path(program).name == "reconciler"
+    whole = spoken().program()
+    flags = {option: parameter for parameter in whole.params for option in parameter.opts}
+    while words[0].startswith("-"):
+        assert not flags[words[0]].is_flag
+        del words[:2]
+    (verb,) = words
+    assert not whole.commands[verb].hidden
+    assert unit["LoadCredential"][0].split(":")[0] == "passphrase"
+    assert "{credential: passphrase}" in (DOCS / "how-to" / "run-as-a-service.md").read_text("utf-8")
+    assert f"/var/lib/{unit['StateDirectory'][0]}" in unit["ExecStart"][0]
+
+
+def test_the_service_is_closed() -> None:
+    unit = directives()
+    for name in ("NoNewPrivileges", "PrivateTmp", "PrivateDevices", "ProtectHome", "ProtectKernelModules", "RestrictNamespaces"):
+        assert unit[name] == ["yes"], name
+    assert unit["ProtectSystem"] == ["strict"] and unit["CapabilityBoundingSet"] == [""] and unit["UMask"] == ["0077"]
+    # The daemon reads /proc/PID/stat of other lease holders; hidden, they would pass for dead.
+    assert "ProtectProc" not in unit
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_takes_the_unit_as_it_is(tmp_path: Path) -> None:
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text("utf-8").replace("/opt/reconciler/bin/reconciler", sys.executable), "utf-8")
+    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("path", sorted((DOCS / "decisions").glob("[0-9]*.md")), ids=name)
@@ -200,6 +340,7 @@ def test_an_example_is_a_repository_of_its_own(example: Path) -> None:
     assert {".keys/", ".state/"} <= set((example / ".gitignore").read_text("utf-8").splitlines())
     seen = set()
     for path in sorted(example.glob("*.yaml")):
+        assert path.name == "reconciler.yaml" or format_text(path.read_bytes()) == path.read_bytes(), "reconciler fmt"
         documents = list(yaml.safe_load_all(path.read_text("utf-8")))
         line = SCHEMA_LINE.match(path.read_text("utf-8"))
         assert line is not None, f"{path.name} does not tell editors its schema"
