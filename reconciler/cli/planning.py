@@ -118,7 +118,7 @@ def _near(word: str, names: Sequence[str]) -> str:
     return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(names)[:5]) or 'none'}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # asyncio.run composes, and drops, the text of what it returns
 class Prepared:
     """A plan, what it rests on, and the head lines that say so. `bare` is the id it has without any approval."""
 

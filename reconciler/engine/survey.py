@@ -33,7 +33,7 @@ from reconciler.wire import draft as drafting
 BELIEVED = Present()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # as text it is as large as the repository
 class Survey:
     """One look at the three states. `desired` is None while the manifests have errors. `notes` say what was not reached."""
 

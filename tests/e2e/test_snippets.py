@@ -1,5 +1,7 @@
 """Every session in the documentation is typed into a shell, and what it prints is what the page shows."""
 
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ def tools() -> Iterator[Path]:
         server = subprocess.Popen(
             [sys.executable, "-u", "-m", "tests.e2e.warm", str(door)],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+            start_new_session=True,
         )  # fmt: skip
         try:
             assert server.stdout is not None
@@ -29,7 +32,7 @@ def tools() -> Iterator[Path]:
             warm.client(Path(folder) / "reconciler", door)
             yield Path(folder)
         finally:
-            server.kill()
+            os.killpg(server.pid, signal.SIGKILL)  # and whatever a page left running
             server.communicate()
 
 
