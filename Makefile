@@ -39,6 +39,8 @@ soak: $(STAMP) ## what takes longer than a test run may; figures go to docs/expl
 	RECONCILER_SOAK=1 $(BIN)/python -m pytest -n 0 -s tests/soak
 
 docs: $(STAMP) ## regenerate the reference pages from the code and the schemas
+	COLUMNS=80 $(BIN)/python -c 'from reconciler.cli.main import run; run(["--help"])' > .help.txt
+	mv .help.txt reconciler/cli/help.txt
 	$(BIN)/python docs/generate.py
 
 clean: ## remove everything that was generated

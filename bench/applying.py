@@ -19,7 +19,7 @@ from reconciler.engine.execute import Executor
 from reconciler.engine.progress import Progress
 from tests.e2e.scene import IDENTITY, NETWORK, Scene, play
 
-SIZES = (100, 300, 1000)
+SIZES = (100, 1000)
 BLOCK = 25
 
 

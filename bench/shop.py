@@ -17,6 +17,8 @@ from typing import Any
 
 from reconciler.compose import Workspace
 from reconciler.kinds.dataset import entries, merkle_root
+from reconciler.kinds.document import placement
+from reconciler.kinds.network import net_of
 from reconciler.model.change import Change
 from reconciler.model.record import Record
 from reconciler.model.status import Condition, Status, Truth
@@ -133,7 +135,7 @@ def _dataset(change: Change) -> Mapping[str, Any]:
         "files": files,
         "merkleRoot": merkle_root(files),
         "previous": [],
-        "replicas": {"eu1": held, "us1": held},
+        "replicas": {host.name: held for host in placement(str(change.ref), net_of(change.body).storage, 2)},
         "tokens": [token],
     }
 

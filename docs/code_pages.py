@@ -17,6 +17,7 @@ from reconciler.adapters.sql import catalog
 from reconciler.cli import main
 from reconciler.cli.exits import code_of
 from reconciler.cli.main import _TERRAFORM
+from reconciler.gateway.measure import DRIFTS, STATIONS
 from reconciler.manifest.fault import CODES
 from reconciler.model import errors
 from reconciler.model.change import Reason
@@ -209,11 +210,23 @@ def metrics_page() -> str:
         + f"\n## Series\n\n{table(('name', 'type', 'labels', 'meaning'), rows)}\n"
         "Labels take their values from closed sets. "
         "In the two `reconcile` series `kind` is the sort of work (`plan`, `look`, `run`, `confirm`) and `result` "
-        "is `done`, `later` or `error`; elsewhere `kind` is a kind of resource, and `verb` one of a plan.\n\n"
+        "is `done`, `later` or `error`; elsewhere `kind` is a kind of resource, and `verb` one of a plan. "
+        + "`class` of drift is "
+        + either(DRIFTS)
+        + "; `state` of an open run is how far it came, "
+        + either(STATIONS)
+        + ", and from `sent` on money may be on its way. `type` and `status` are those of a [condition](conditions.md), "
+        "`host` is one of a Network, `sink` one of `notify`.\n\n"
         "## Logs\n\nOne JSON object a line on standard error: `time`, `level`, `event`, and of these fields those that apply: "
         + ", ".join(f"`{name}`" for name in BOUND)
         + ". Anything else is dropped, so a secret cannot wander in. On a terminal the same is written for people.\n"
     )
+
+
+def either(words: Sequence[str]) -> str:
+    """Words as code, the last one after `or`."""
+    *first, last = [f"`{word}`" for word in words]
+    return f"{', '.join(first)} or {last}"
 
 
 # --- conditions, reasons, guards -----------------------------------------------------------------
@@ -225,24 +238,46 @@ CONDITIONS: Mapping[str, tuple[str, Sequence[tuple[str, str, str]]]] = {
         ("True", "Published", "a Dataset: files and document are on their hosts, the token is made"),
         ("True", "Advertised", "an Advertisement: its tokens are made"),
         ("True", "Recorded", "a Network or PricePlan: there is nothing outside, the record is all"),
-            ("True", "Admitted", "it was NotAdmitted, and every host lists it by now"),
+        ("True", "Admitted", "it was NotAdmitted, and every host lists it by now"),
         ("False", "NotAdmitted", "too few overlay hosts took the tokens; the message says what they answered"),
+        ("False", "Hidden", "a host answers, but lists no token after five tries: tried ever more rarely, from an hour to a day"),
+        ("False", "Contested", "its transaction was accepted and is refused now; nothing is built on it until that is settled"),
+        ("False", "DoubleSpent", "another transaction took its coin, six blocks deep; the next plan makes it anew"),
         ("False", "*code*", "the last change was refused for good; the reason is the [code of the error](errors.md)"),
+        ("Unknown", "Gone", "in [notices](../how-to/notifications.md) only: it was retired, or is no longer looked after"),
     ]),
     "Confirmed": ("for what has transactions", [
         ("False", "Seen", "a broadcaster has the transaction, no block that we know of"),
         ("True", "Mined", "in a block of the longest chain, proof verified; taken back when a reorganisation takes it back"),
+        ("False", "Contested", "as of Ready"),
+        ("False", "DoubleSpent", "as of Ready"),
     ]),
     "Drifted": ("always", [
         ("False", "InSync", "the last look found what the record says"),
         ("True", "Drifted", "the world left the record; the message names what"),
+        ("True", "Hidden", "as of Ready: nothing else is missing, and it is left alone until the next try is due"),
+    ]),
+    "ReadOnly": ("for a Network once it was true", [
+        ("True", "CoinSpentElsewhere", "a coin went by a transaction the ledger does not know: a person decides what next"),
+        ("False", "Newest", "that is settled"),
     ]),
     "Reconciling": ("only while true", [
         ("True", "Waiting", "not an error: something has to come first, such as a block"),
         ("True", "*code*", "no answer; it is tried again later"),
     ]),
+    "Rotating": ("for an Identity whose key was replaced", [
+        ("True", "Window", "an old key is honoured beside the new one; the message says until when"),
+        ("False", "Retired", "only the present key is honoured"),
+    ]),
+    "Compromised": ("for an Identity whose key was replaced", [
+        ("True", "Revoked", "the key before the present one is not to be trusted; the message says why"),
+        ("False", "Trusted", "it was replaced in the ordinary way"),
+    ]),
     "Stalled": ("only while true", [
         ("True", "*code*", "refused for good; tried again when the manifest changes, or by `reconcile`"),
+        ("True", "kind-failed", "a fault of the program, named; others go on. What had signed stays open: see `journal list`"),
+        ("True", "Contested", "as of Ready; `journal resolve` shows the ways out"),
+        ("True", "DoubleSpent", "as of Ready"),
     ]),
 }  # fmt: skip
 
@@ -251,6 +286,7 @@ REASONS: Mapping[str, str] = {
     "SPEC_CHANGED": "the manifest or a file moved",
     "REQUIREMENT_CHANGED": "something that it builds on changes, so its document does too",
     "DRIFTED": "the world left the record",
+    "EXPIRING": "copies are paid for until soon, and are prolonged; or a replaced key is honoured no longer, and is retired",
     "LOST": "recorded, and proven to be gone: it is made again",
     "REMOVED": "no longer declared",
     "ALREADY_GONE": "no longer declared, and proven to be gone: only the record goes",
@@ -267,9 +303,12 @@ GUARDS: Mapping[str, str] = {
     "DELETES": "more would be retired than `guards.deletes` allows",
     "CHANGES": "more would be changed than `guards.changes` allows",
     "SPEND_RUN": "the plan costs more than `guards.spend.run`",
-    "SPEND_DAY": "with it the UTC day costs more than `guards.spend.day`",
+    "SPEND_DAY": "with it the UTC day costs more than `guards.spend.day`, open runs and what they set aside included",
+    "SPEND_KIND": "as `spend-day`, for the kind NAME and `guards.spend.kinds`",
     "MAX_SPEND": "a resource costs more than its own `lifecycle.maxSpend`",
-    "FUNDS": "the purse lacks coins; the only guard that no approval lets pass",
+    "FUNDS": "the purse lacks coins; no approval lets it pass",
+    "POLICY": "the plan matches the policy NAME; no approval lets it pass when the policy's action is `deny`",
+    "APPROVALS": "fewer people have signed the plan than `approvals` asks for; passes by signature only",
 }
 
 
@@ -290,13 +329,15 @@ def conditions_page() -> str:
         page += table(
             ("status", "reason", "means"), [(status, word if "*" in word else f"`{word}`", text) for status, word, text in said]
         )
-    guards = [(f"`{getattr(guard, name)}`", text) for name, text in GUARDS.items()]
+    names = {name: getattr(guard, name) for name in GUARDS}
+    guards = [(f"`{names[name]}{'NAME' * names[name].endswith(':')}`", text) for name, text in GUARDS.items()]
     return (
         page
         + "\n## Reasons of a change\n\n`plan -o json` gives one for every change.\n\n"
         + table(("reason", "means"), words_of(Reason, REASONS))
         + "\n## Guards\n\nA guard judges the whole plan; a plan that one refuses does nothing (exit code 4). "
-        + "`apply --approve NAME` lets it pass for that one plan.\n\n"
+        + "`apply --approve GUARD` lets it pass for that one plan, unless it passes by signature only "
+        + "([have plans approved](../how-to/approve-plans.md)). They refuse in this order.\n\n"
         + table(("guard", "refuses when"), guards)
     )
 

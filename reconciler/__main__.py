@@ -16,6 +16,11 @@ def main() -> None:
     if sys.argv[1:] in (["--help"], ["-h"]):
         sys.stdout.write(overview())
         return
+    if sys.argv[1:2] == ["validate"]:
+        from reconciler.cli.quick import validate
+
+        if (code := validate(sys.argv[2:])) is not None:
+            sys.exit(code)
     from reconciler.cli.main import run
 
     sys.exit(run(sys.argv[1:]))

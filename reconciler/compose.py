@@ -7,41 +7,67 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
-from reconciler.adapters import process
+from reconciler.adapters import inbox, process
 from reconciler.adapters.clock import SystemClock, SystemEntropy
 from reconciler.adapters.files import DirectorySource
 from reconciler.engine.progress import Watcher, unwatched
 from reconciler.kinds import controllers
-from reconciler.ports import Clock, Entropy, Ports
-from reconciler.settings import Settings
+from reconciler.planner.approval import Panel
+from reconciler.ports import Clock, Entropy, Ledger, Ports, Queue, Source
+from reconciler.settings import Settings, address
 
 if TYPE_CHECKING:
     import httpx
 
+    from reconciler.adapters.http import Conversation, Http
     from reconciler.adapters.keystore import KeyStore
+    from reconciler.adapters.sql.outbox import News
+    from reconciler.adapters.timers import Timers
     from reconciler.adapters.wallet import LocalWallet
+    from reconciler.engine.approve import Approvals
+    from reconciler.engine.daemon import Daemon
+    from reconciler.engine.dispatch import Dispatcher
+    from reconciler.engine.handlers import Handlers
+    from reconciler.engine.review import Review
     from reconciler.engine.run import Runner
     from reconciler.engine.survey import Surveyor
+    from reconciler.model.canonical import Json
     from reconciler.telemetry import Metrics
 
 
 # Keys that workers are woken by; the leases of a dead process on these go back into the queue.
-WORK = ("plan", "look/", "run/", "confirm")
+WORK = ("plan", "look/", "run/", "confirm", "notify")
+
+# Settings that a running daemon takes over when it is told to read them again; the others need a new process.
+LIVE = frozenset({"mode", "resync", "confirm", "parallelism", "limits", "notify", "audit"})
+
+
+@dataclass(frozen=True, slots=True)
+class Outlets:
+    """What an operator hears through: the two ends of the outbox, and of every host whether it is being asked still."""
+
+    news: News
+    dispatcher: Dispatcher
+    hosts: Callable[[], Mapping[str, bool]]
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """One repository with its ledger open and its doors wired."""
+    """One repository with its ledger open and its doors wired; `outlets` are there where the doors are the real ones."""
 
     settings: Settings
     ports: Ports
     surveyor: Surveyor
     runner: Runner
+    outlets: Outlets | None = None
+    approvals: Approvals | None = None
+    review: Review | None = None
 
 
 @contextlib.asynccontextmanager
@@ -54,6 +80,7 @@ async def workspace(
     entropy: Entropy | None = None,
     on_upload: Callable[[str, int, int], None] | None = None,
     owner: str | None = None,
+    conversation: Conversation | None = None,
 ) -> AsyncIterator[Workspace]:
     """Open everything a command or a daemon needs, and close it again. Tests replace weather, never doors."""
     from reconciler.adapters.blobs import BlobDirectory
@@ -62,24 +89,27 @@ async def workspace(
     from reconciler.adapters.http import Http
     from reconciler.adapters.keystore import KeyStore
     from reconciler.adapters.overlay import HttpOverlay
+    from reconciler.adapters.sinks import Sinks
     from reconciler.adapters.sql.ledger import open_ledger
     from reconciler.adapters.uhrp import StorageHosts
     from reconciler.adapters.wallet import LocalWallet
+    from reconciler.engine.approve import Approvals
+    from reconciler.engine.dispatch import Dispatcher
+    from reconciler.engine.notices import Herald
     from reconciler.engine.run import Runner
     from reconciler.engine.survey import Surveyor
+    from reconciler.kinds.audit import AUDIT
 
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     ledger, queue = open_ledger(settings.database, clock, entropy=entropy)
-    for lease in queue.holders(clock.now()):
-        if process.is_dead(lease.owner):
-            queue.forsake(lease.owner, clock.now(), WORK)
-    http = Http(clock, transport=transport)
+    _forsake(queue, clock.now())
+    http = Http(clock, transport=transport, conversation=conversation)
     wallet = LocalWallet(KeyStore(settings.keys, entropy, settings.root), settings.wallet_key)
     ports = Ports(
         clock=clock,
         entropy=entropy,
-        source=DirectorySource(settings.source),
+        source=_source(settings, ledger, clock, entropy),
         ledger=ledger,
         queue=queue,
         blobs=BlobDirectory(settings.state_dir / "blobs"),
@@ -88,50 +118,176 @@ async def workspace(
         overlay=HttpOverlay(http),
         storage=StorageHosts(http, on_upload),
     )
-    kinds = controllers()
+    sinks = Sinks(http, clock, settings.root, f"urn:reconciler:{settings.environment or 'default'}")
+    dispatcher = Dispatcher(clock, ledger.outbox, sinks, settings.notify)
+    kinds = {**controllers(), AUDIT.kind: AUDIT}
     try:
-        yield Workspace(
-            settings,
-            ports,
-            Surveyor(ports, kinds, settings.environment),
-            Runner(ports, kinds, owner or process.own_name(), watch, settings.source),
-        )
+        surveyor = Surveyor(ports, kinds, settings.environment, settings.audit)
+        ledger.news.herald = Herald(settings.notify, settings.environment, surveyor.labels)
+        runner = Runner(ports, kinds, owner or process.own_name(), watch, settings.content, limits=settings.limits)
+        approvals = Approvals(ledger, settings.limits.panel or Panel(), partial(inbox.letters, settings.inbox))
+        outlets = Outlets(ledger.news, dispatcher, http.breaker.standing)
+        yield Workspace(settings, ports, surveyor, runner, outlets, approvals, _review(settings, ports, http))
     finally:
         await http.close()
         ledger.close()
 
 
-async def serve(space: Workspace, stop: asyncio.Event, metrics: Metrics, ready: Callable[[], None] = lambda: None) -> None:
+def revision_of(space: Workspace, revision: str) -> tuple[Source, str]:
+    """The source at another revision, and why that could not come into force; empty when it could."""
+    from reconciler.adapters.blobs import BlobDirectory
+    from reconciler.adapters.git_local import local
+    from reconciler.adapters.git_source import GitSource
+
+    source = space.ports.source
+    if not isinstance(source, GitSource):
+        return local(space.settings.source, revision, BlobDirectory(space.settings.state_dir / "blobs")), ""
+    commit, verdict = source.commit(revision)
+    return source.at(commit, revision), "" if verdict.ok else verdict.message
+
+
+def _forsake(queue: Queue, moment: datetime) -> None:
+    """What processes held that are dead is free again."""
+    for lease in queue.holders(moment):
+        if process.is_dead(lease.owner):
+            queue.forsake(lease.owner, moment, WORK)
+
+
+def _source(settings: Settings, ledger: Ledger, clock: Clock, entropy: Entropy) -> Source:
+    """A directory, or a repository that is followed."""
+    if settings.git is None:
+        return DirectorySource(settings.source)
+    from reconciler.adapters.blobs import BlobDirectory
+    from reconciler.adapters.git_source import follow
+
+    blobs = BlobDirectory(settings.state_dir / "blobs")
+    return follow(settings.git, settings.root, settings.state_dir, ledger, blobs, clock, entropy)
+
+
+def _review(settings: Settings, ports: Ports, http: Http) -> Review | None:
+    """Whoever is told how a revision fares; proposals are signed with the key of the purse."""
+    if not any(settings.review.get(name) for name in ("statuses", "webhook", "directory")):
+        return None
+    from reconciler.adapters.review import reviewers
+    from reconciler.engine.review import Review
+
+    def sign(file: bytes) -> tuple[str, bytes]:
+        return ports.wallet.public_key("wallet"), ports.wallet.attest("wallet", file)
+
+    return Review(ports, reviewers(http, ports.clock, settings.root, settings.review), sign)
+
+
+@contextlib.asynccontextmanager
+async def _pushes(space: Workspace, metrics: Metrics) -> AsyncIterator[None]:
+    """The door for pushes, if the settings open one."""
+    from reconciler.adapters.git_source import GitSource
+
+    said, source = (space.settings.git or {}).get("push"), space.ports.source
+    if not said or not isinstance(source, GitSource):
+        yield
+        return
+    from reconciler.adapters.notify import handed_over
+    from reconciler.adapters.secret import read_secret
+    from reconciler.gateway.admin import listening
+    from reconciler.gateway.push import Receiver, receiving
+
+    def secret() -> bytes:
+        return read_secret(said["secret"], space.settings.root)
+
+    secret()  # a door that nobody can open is a mistake that should be told now
+    door = handed_over().get("push") or listening(address(said["listen"]))
+    told = metrics.pushes.labels
+    server = receiving(Receiver(source.policy.target.ref, secret, source.nudge, lambda result: told(result).inc()))
+    serving = asyncio.ensure_future(server.serve(sockets=[door]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+        door.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running daemon as its signals see it: what may change while it runs, and what it thinks of itself."""
+
+    space: Workspace
+    outlets: Outlets
+    handlers: Handlers
+    daemon: Daemon
+    timers: Timers
+
+    def adopt(self, before: Settings, fresh: Settings) -> tuple[list[str], list[str]]:
+        """Take over what can be taken over; the names of the settings that were, and of those that wait for a restart."""
+        from reconciler.engine.notices import Herald
+
+        changed = sorted(one.name for one in fields(Settings) if getattr(fresh, one.name) != getattr(before, one.name))
+        self.handlers.mode, self.handlers.limits, self.handlers.parallelism = fresh.mode, fresh.limits, fresh.parallelism
+        self.space.runner.limits = fresh.limits
+        if self.space.approvals is not None:
+            self.space.approvals.panel = fresh.limits.panel or Panel()
+        self.space.surveyor.audit = fresh.audit
+        self.outlets.dispatcher.adopt(fresh.notify)
+        self.outlets.news.herald = Herald(fresh.notify, self.space.settings.environment, self.space.surveyor.labels)
+        for key, seconds in rhythm(fresh):
+            self.timers.every(key, seconds, jitter=seconds / 5)
+        if changed:
+            self.daemon.put("plan")
+        return [name for name in changed if name in LIVE], [name for name in changed if name not in LIVE]
+
+    def dump(self) -> dict[str, Json]:
+        """Everything one asks first when it does not do what one expects. No secrets."""
+        from reconciler.engine.dump import dump
+
+        waiting = self.outlets.dispatcher.outbox.pending()
+        return {**dump(self.daemon, self.handlers), "notices": dict(waiting), "hosts": dict(self.outlets.hosts())}
+
+
+def rhythm(settings: Settings) -> list[tuple[str, float]]:
+    """The keys that come round by themselves, and how often in seconds."""
+    return [("plan", settings.resync), ("confirm", settings.confirm)]
+
+
+async def serve(
+    space: Workspace, stop: asyncio.Event, metrics: Metrics, ready: Callable[[Service], None] = lambda service: None
+) -> None:
     """Run the daemon and its local listener until `stop`; `ready` is called once both stand."""
+    from reconciler.adapters.notify import handed_over
     from reconciler.adapters.timers import Timers
     from reconciler.engine.daemon import Daemon
     from reconciler.gateway.admin import Admin, listener, listening
-    from reconciler.gateway.measure import Measured, watch
+    from reconciler.gateway.measure import Measured, refresher, watch
 
-    settings, ports = space.settings, space.ports
+    settings, ports, outlets = space.settings, space.ports, space.outlets
+    assert outlets is not None, "a daemon has the real doors"
     handlers = Measured(space.runner, space.surveyor, settings.limits, settings.mode, settings.parallelism, metrics=metrics)
+    handlers.beside = {"notify": outlets.dispatcher.handle}
+    handlers.approvals = space.approvals
+    handlers.tell = space.review or handlers.tell
+    metrics.source_verified.set_function(lambda: 0 if ports.source.standing().held_back else 1)
     watch(handlers, metrics)
-    started: list[Timers] = []
-
-    def schedule(key: str, seconds: float, put: Callable[[str], None]) -> None:
-        timers = Timers(put)
-        timers.every(key, seconds, jitter=seconds / 5)
-        timers.start()
-        started.append(timers)
-
-    due = [("plan", settings.resync), ("confirm", settings.confirm)]
-    daemon = Daemon(ports, handlers, space.runner.owner, due, schedule)
-    door = listening(settings.listen)
-    server = listener(Admin(daemon, handlers, ports, metrics))
+    outlets.dispatcher.told = lambda sink, result: metrics.notices.labels(sink, result).inc()
+    timers = Timers(lambda key: daemon.put(key))
+    daemon = Daemon(
+        ports,
+        handlers,
+        space.runner.owner,
+        rhythm(settings),
+        lambda key, seconds, put: timers.every(key, seconds, jitter=seconds / 5),
+    )
+    door = handed_over().get("admin") or listening(settings.listen)
+    refresh = refresher(metrics, handlers, outlets.dispatcher.outbox, outlets.hosts)
+    server = listener(Admin(daemon, handlers, ports, metrics, refresh))
     serving = asyncio.ensure_future(server.serve(sockets=[door]))
     while not server.started and not serving.done():  # noqa: ASYNC110 - the server offers a flag only
         await asyncio.sleep(0)
-    ready()
+    timers.start()
+    ready(Service(space, outlets, handlers, daemon, timers))
     try:
-        await daemon.run(stop)
+        async with _pushes(space, metrics):
+            await daemon.run(stop)
     finally:
-        for timers in started:
-            timers.stop()
+        timers.stop()
         server.should_exit = True
         await serving
         door.close()

@@ -8,19 +8,21 @@ against the journal, so it must be deterministic: no clock, no randomness, no re
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from reconciler.model.canonical import Json
-from reconciler.model.change import Change, Cost, FieldDelta
-from reconciler.model.effect import Effect
-from reconciler.model.observation import Observation, Present
-from reconciler.model.record import Record
-from reconciler.model.resource import Resource
-from reconciler.ports import Reads
+
+if TYPE_CHECKING:
+    from reconciler.model.change import Change, Cost, FieldDelta
+    from reconciler.model.effect import Effect
+    from reconciler.model.observation import Observation, Present
+    from reconciler.model.record import Record
+    from reconciler.model.resource import Resource
+    from reconciler.ports import Reads
 
 T = TypeVar("T")
 Outputs = Mapping[str, Json]
-Steps = Generator[Effect, Mapping[str, Json], T]
+Steps = Generator["Effect", Mapping[str, Json], T]
 
 
 class Controller(Protocol):

@@ -15,13 +15,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from reconciler.hosts import Hosted as Hosted  # noqa: PLC0414 - what storage hosts speak of is had from here
+from reconciler.hosts import Outputs, Probes, Storage
+from reconciler.hosts import Part as Part  # noqa: PLC0414
+from reconciler.model.audit import Head
+from reconciler.model.booking import Booking
 from reconciler.model.canonical import Json
 from reconciler.model.change import FeeRate
-from reconciler.model.effect import Draft, Endpoint, Lock
+from reconciler.model.coin import Coin as Coin  # noqa: PLC0414 - the ledger's own nouns are had from here
+from reconciler.model.coin import StoredTx as StoredTx  # noqa: PLC0414
+from reconciler.model.effect import Draft
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.intent import Intent, IntentState, Run, RunState
 from reconciler.model.record import Record, RecordedState
 from reconciler.model.ref import Outpoint, ResourceRef
 from reconciler.model.resource import FileFact
+from reconciler.model.review import CommitStatus, Proposal
+from reconciler.model.revision import Revision
+from reconciler.model.standing import Standing
 
 T = TypeVar("T")
 
@@ -45,15 +56,6 @@ class Entropy(Protocol):
 # --- desired state -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """One consistent reading of the manifests: path -> text, and a content identity."""
-
-    id: str
-    texts: Mapping[str, bytes]
-    root: Path
-
-
 class Source(Protocol):
     """Where manifests come from."""
 
@@ -65,39 +67,24 @@ class Source(Protocol):
         """Content files matching a glob below the root, in path order; Refused when one escapes the root."""
         ...
 
+    def locate(self, path: str, sha256: str) -> Path:
+        """Where the bytes of a content file can be read now; Conflict when they are gone."""
+        ...
+
+    async def refresh(self) -> None:
+        """Look where manifests come from for news. Raises nothing: what went wrong, `standing` says."""
+        ...
+
+    def standing(self) -> Standing:
+        """How it stood at the last look."""
+        ...
+
     def revisions(self) -> AsyncIterator[None]:
         """A hint each time something may have changed."""
         ...
 
 
 # --- recorded state ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTx:
-    """A transaction we made or rely on. `proof` is the verified BUMP (BRC-74), empty while unmined."""
-
-    txid: str
-    raw: bytes
-    chain: str
-    state: str = "signed"  # signed | sent | seen | mined | rejected
-    proof: bytes = b""
-    height: int = 0
-    block: str = ""
-    run: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Coin:
-    """A spendable output of the purse. `state`: reserved | pending | free | spent."""
-
-    outpoint: Outpoint
-    chain: str
-    satoshis: int
-    script: bytes
-    lock: Lock
-    state: str = "free"
-    run: str = ""
 
 
 class LedgerTransaction(Protocol):
@@ -153,8 +140,20 @@ class LedgerTransaction(Protocol):
     def transaction(self, txid: str) -> StoredTx | None: ...
     def transactions(self, state: str | None = None) -> Sequence[StoredTx]: ...
 
-    def spent_since(self, moment: datetime) -> int:
-        """Satoshis booked since then, for budgets."""
+    def spent_since(self, moment: datetime, kind: str = "") -> int:
+        """Satoshis booked since then, for budgets; of one kind, or of all."""
+        ...
+
+    def reserved(self, kind: str = "") -> int:
+        """Satoshis that open runs have set aside beyond what they booked; of one kind, or of all."""
+        ...
+
+    def booked(self, run_id: str) -> int:
+        """Satoshis booked of one run so far."""
+        ...
+
+    def bookings(self, moment: datetime) -> Sequence[Booking]:
+        """Every booking since then, oldest first."""
         ...
 
     def book(self, run: str, ref: ResourceRef | None, moment: datetime, fees: int, payments: int, locked: int) -> None:
@@ -166,6 +165,18 @@ class LedgerTransaction(Protocol):
         ...
 
     def history(self, ref: ResourceRef | None = None, limit: int = 100) -> Sequence[Mapping[str, Json]]: ...
+
+    def audit_head(self) -> Head:
+        """How far the chain of history goes: every note and every booking is an entry of it."""
+        ...
+
+    def audit_entries(self, after: int = 0, limit: int = 1000) -> Sequence[Mapping[str, Json]]:
+        """Entries in order, as an export has them; `after` is the number of the last one already read."""
+        ...
+
+    def unanchored_since(self, after: int, but: ResourceRef) -> datetime | None:
+        """When the first entry after that number was made which is not about `but`."""
+        ...
 
     def get(self, name: str) -> Json | None:
         """A named cursor or setting."""
@@ -222,7 +233,7 @@ class Queue(Protocol):
         """(keys that are due, age of the oldest in seconds)."""
         ...
 
-    def next_due(self) -> datetime | None: ...
+    def next_due(self, prefixes: Sequence[str] = ()) -> datetime | None: ...
     def holders(self, now: datetime) -> Sequence[Lease]: ...
 
 
@@ -310,17 +321,7 @@ class Found:
     context: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Hosted:
-    """A blob on a storage host: UHRP URL, download URL, expiry in unix seconds, satoshis paid for it just now."""
-
-    url: str
-    location: str
-    expires: int
-    paid: int = 0
-
-
-class Chain(Protocol):
+class Chain(Outputs, Protocol):
     """Broadcasters and headers."""
 
     async def broadcast(self, beef: bytes, txid: str, via: Sequence[Endpoint]) -> TxStatus: ...
@@ -347,17 +348,13 @@ class Overlay(Protocol):
     async def health(self, host: Endpoint) -> Mapping[str, Json]: ...
 
 
-class Storage(Protocol):
-    """Storage hosts, each by name (protocols.md section 10.4)."""
+class Reviewers(Protocol):
+    """Where the authors of a revision look. Refused or Unavailable when it was not taken; nothing waits for it."""
 
-    async def quote(self, host: Endpoint, size: int, retention: int) -> int: ...
-    async def put(self, host: Endpoint, sha256: str, path: Path, media_type: str, retention: int, max_payment: int) -> Hosted: ...
-    async def find(self, host: Endpoint, sha256: str) -> Hosted | None: ...
-    async def check(self, host: Endpoint, sha256: str) -> Mapping[str, Json]:
-        """Read the bytes back and hash them: {"state": "ok" | "missing" | "corrupt", "ms": int, "expires": int}."""
-        ...
+    name: str
 
-    async def release(self, host: Endpoint, sha256: str) -> None: ...
+    async def status(self, status: CommitStatus) -> None: ...
+    async def propose(self, proposal: Proposal) -> None: ...
 
 
 class Together(Protocol):
@@ -380,6 +377,7 @@ class Reads:
     wallet: Wallet
     ledger: Ledger
     together: Together
+    probes: Probes
     networks: Mapping[str, Json] = field(default_factory=dict)
 
 

@@ -7,15 +7,23 @@ RECONCILER_MODE, RECONCILER_LISTEN), then reconciler.yaml, then the schema's def
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from reconciler.manifest.policies import compiled
 from reconciler.manifest.process import read_settings
+from reconciler.model.audit import AuditPolicy
 from reconciler.model.canonical import Json
 from reconciler.model.diagnostic import Diagnostic
 from reconciler.planner.guard import Limits
+from reconciler.planner.policy import document_schema
+from reconciler.planner.rules import limits_of
+
+if TYPE_CHECKING:
+    from reconciler.engine.notices import Sink
 
 FILE = "reconciler.yaml"
 DATABASE = "ledger.db"
@@ -37,6 +45,16 @@ class Settings:
     listen: tuple[str, int]
     parallelism: int
     limits: Limits
+    notify: tuple[Sink, ...] = ()
+    audit: AuditPolicy | None = None
+    inbox: Path | None = None
+    git: Mapping[str, Json] | None = None
+    review: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def content(self) -> Path | None:
+        """The directory of content files; None where they are in a repository that is never checked out."""
+        return self.source if self.git is None else None
 
     @property
     def state_dir(self) -> Path:
@@ -53,7 +71,8 @@ def load(root: Path, *, config: Path | None = None, state: str | None = None, en
     """Read the settings of a repository; SettingsError with every diagnostic when the file is wrong."""
     file = config or root / FILE
     data = file.read_bytes() if file.exists() else b""
-    values, diagnostics = read_settings(data, str(file.relative_to(root)) if file.is_relative_to(root) else str(file))
+    name = str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
+    values, diagnostics = read_settings(data, name, document_schema)
     if any(d.code.startswith("E") for d in diagnostics):
         raise SettingsError(diagnostics, data)
     found = _settings(file.parent.resolve() if file.exists() else root.resolve(), values)
@@ -64,9 +83,9 @@ def load(root: Path, *, config: Path | None = None, state: str | None = None, en
     }
     found = replace(found, **{name: value for name, value in said.items() if value is not None})
     if source := os.environ.get("RECONCILER_SOURCE"):
-        found = replace(found, source=Path(source).resolve())
+        found = replace(found, source=Path(source).resolve(), git=None)
     if listen := os.environ.get("RECONCILER_LISTEN"):
-        found = replace(found, listen=_address(listen))
+        found = replace(found, listen=address(listen))
     return found
 
 
@@ -80,8 +99,6 @@ class SettingsError(Exception):
 
 
 def _settings(root: Path, values: Mapping[str, Json]) -> Settings:
-    guards = values["guards"]
-    deletes, spend = guards.get("deletes") or {}, guards.get("spend") or {}
     state = values["state"]
     return Settings(
         root=root,
@@ -93,18 +110,30 @@ def _settings(root: Path, values: Mapping[str, Json]) -> Settings:
         mode=values["mode"],
         resync=values["resync"] / 1000,
         confirm=values["confirm"] / 1000,
-        listen=_address(values["listen"]),
+        listen=address(values["listen"]),
         parallelism=values["parallelism"],
-        limits=Limits(
-            delete_count=deletes.get("count"),
-            delete_percent=deletes.get("percent", 30),
-            change_percent=(guards.get("changes") or {}).get("percent"),
-            spend_run=spend.get("run"),
-            spend_day=spend.get("day"),
-        ),
+        limits=limits_of(values, compiled),
+        notify=_sinks(values["notify"]),
+        audit=_audit(values.get("audit")),
+        git=values["source"].get("git"),
+        review=values["review"],
+        inbox=(root / inbox).resolve() if (inbox := (values.get("approvals") or {}).get("inbox")) else None,
     )
 
 
-def _address(text: str) -> tuple[str, int]:
+def _sinks(items: Sequence[Mapping[str, Json]]) -> tuple[Sink, ...]:
+    if not items:
+        return ()
+    from reconciler.engine.notices import sinks_of
+
+    return sinks_of(items)
+
+
+def _audit(said: Mapping[str, Json] | None) -> AuditPolicy | None:
+    return AuditPolicy(said["identity"], timedelta(milliseconds=said["anchor"]), said.get("maxSpend")) if said else None
+
+
+def address(text: str) -> tuple[str, int]:
+    """Host and port of a listener."""
     host, _, port = text.rpartition(":")
     return host, int(port)

@@ -51,6 +51,11 @@ class BlobDirectory:
         with stream:
             self._write(iter(lambda: stream.read(_BLOCK), b""), sha256)
 
+    def keep(self, blocks: Iterable[bytes], sha256: str) -> None:
+        """Keep a stream of bytes; Conflict when they are not those that were promised."""
+        if not self.has(sha256):
+            self._write(blocks, sha256)
+
     def get(self, sha256: str) -> bytes:
         """The bytes, hashed again on the way out; Conflict when the disk changed them, Refused when they were never here."""
         path = self.path(sha256)

@@ -53,6 +53,10 @@ class Breaker:
             return None
         return state.until if self._clock.now() < state.until else None
 
+    def standing(self) -> dict[str, bool]:
+        """Of every host that was asked: False while it is shut out."""
+        return {host: self.open_until(host) is None for host in sorted(self._hosts)}
+
     @contextmanager
     def passage(self, host: str) -> Iterator[Passage]:
         """Let one request through and learn from it; Unavailable with `retry_at` while the host is shut out."""

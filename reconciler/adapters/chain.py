@@ -4,6 +4,7 @@ A transaction goes to the broadcasters in order, always as the same bytes, until
 decides only when none does:
 
     one was sent the bytes and gave no usable answer  -> Uncertain: it may be on its way
+    one has the bytes and lacks a parent of theirs    -> Uncertain("not-accepted")
     one said these bytes can never pass               -> Refused("tx-rejected")
     one could not be reached, or said "later"         -> Unavailable
     all refused us (key missing, wrong address)       -> Refused("broadcaster-refused")
@@ -23,7 +24,7 @@ from reconciler.adapters.headers import HeaderSources
 from reconciler.adapters.http import Answer, Http, Request, host_of, retry_after
 from reconciler.adapters.secret import bearer
 from reconciler.model.change import FeeRate
-from reconciler.model.effect import Endpoint
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import ReconcilerError, Refused, RemoteProtocolError, Unavailable, Uncertain
 from reconciler.model.ref import Outpoint
 from reconciler.ports import Header, TxStatus
@@ -58,7 +59,10 @@ class ArcChain:
         self._rates: dict[str, tuple[datetime, FeeRate]] = {}
 
     async def broadcast(self, beef: bytes, txid: str, via: Sequence[Endpoint]) -> TxStatus:
-        """The status at the first broadcaster that holds it. Uncertain at once when one knows a double spend: not final."""
+        """The status at the first broadcaster that holds it, parents and all; an orphan is not held.
+
+        Uncertain at once when one knows a double spend: not final.
+        """
         heard: list[_Heard] = []
         for endpoint in via:
             found = await self._submit(endpoint, beef, txid)
@@ -69,12 +73,15 @@ class ArcChain:
             heard.append(found)
         raise_or = [found.error for found in heard if found.error is not None]
         weak = next((found.status for found in heard if found.status is not None), None)
-        if weak is not None and not any(isinstance(error, Uncertain) for error in raise_or):
-            return weak
+        if weak is not None:
+            raise_or.append(_not_held(weak))
         raise _worst(raise_or, "broadcast " + txid)
 
     async def status(self, txid: str, via: Sequence[Endpoint]) -> TxStatus | None:
-        """The most advanced word of any broadcaster; None only when every one says it never heard of it."""
+        """The most advanced word of any broadcaster; None only when every one says it never heard of it.
+
+        That one of them holds it outweighs that another rejected it.
+        """
         words: list[TxStatus] = []
         errors: list[ReconcilerError] = []
         for endpoint in via:
@@ -85,10 +92,10 @@ class ArcChain:
                 continue
             if found is not None:
                 words.append(found)
-                if arc.verdict(found.status, found.detail) in (arc.Verdict.ACCEPTED, arc.Verdict.MINED):
+                if _lives(found):
                     break
         if words:
-            return max(words, key=lambda word: arc.rank(word.status))
+            return max(words, key=lambda word: (_lives(word), arc.rank(word.status)))
         if errors or not via:
             raise _worst(errors, "learn the status of " + txid)
         return None
@@ -113,6 +120,14 @@ class ArcChain:
     async def spender(self, outpoint: Outpoint, source: Endpoint) -> str | None:
         """The transaction that spends the outpoint; None when it is unspent."""
         return await self._headers.spender(outpoint, source)
+
+    async def unspent(self, script: bytes, source: Endpoint) -> Sequence[tuple[Outpoint, int]]:
+        """What pays the script and is unspent, with the satoshis it holds."""
+        return [(one.outpoint, one.satoshis) for one in await self._headers.unspent(script, source)]
+
+    async def beef(self, txid: str, source: Endpoint) -> bytes:
+        """A transaction with its ancestry, unverified."""
+        return await self._headers.beef(txid, source)
 
     async def _submit(self, endpoint: Endpoint, beef: bytes, txid: str) -> _Heard:
         host = host_of(endpoint.url)
@@ -202,12 +217,23 @@ def _status(said: arc.TxState, txid: str, host: str) -> TxStatus:
     return TxStatus(said.txid, said.status, said.height, said.block, said.proof, said.extra, said.competing)
 
 
+def _lives(status: TxStatus) -> bool:
+    """Whether it is in a mempool or in a block."""
+    return arc.verdict(status.status, status.detail) in (arc.Verdict.ACCEPTED, arc.Verdict.MINED)
+
+
 def _holds(status: TxStatus) -> bool:
     """Whether the broadcaster has it and its parents; an orphan or an unknown word makes us try the next."""
     verdict = arc.verdict(status.status, status.detail)
     orphan = "ORPHAN" in status.status or "ORPHAN" in status.detail.upper()
     known = arc.rank(status.status) > 0 and not orphan
     return verdict in (arc.Verdict.ACCEPTED, arc.Verdict.MINED) or (verdict is arc.Verdict.PENDING and known)
+
+
+def _not_held(weak: TxStatus) -> Uncertain:
+    """The bytes are there and not accepted: a parent is missing, or their block has lost. Sent again with all their ancestors."""
+    told = f"cannot tell whether {weak.txid} will be accepted: a broadcaster says {weak.status}"
+    return Uncertain("not-accepted", told, hint="the same bytes will be sent again, with their ancestors")
 
 
 def _unsure(host: str, why: str) -> Uncertain:

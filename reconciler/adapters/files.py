@@ -16,13 +16,15 @@ import re
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from reconciler.adapters.clock import SystemClock
 from reconciler.adapters.describe import details
 from reconciler.model.errors import Refused, Unavailable
 from reconciler.model.resource import FileFact
-from reconciler.ports import Revision
+from reconciler.model.revision import Revision
+from reconciler.model.standing import Standing
 
 PATTERNS = ("*.yaml", "*.yml")
 # Editors write in bursts (truncate, write, rename): a hint follows once it has been quiet this long,
@@ -60,7 +62,12 @@ _MEDIA = {
     ".zst": "application/zstd",
 }
 _PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz", "br": "application/x-brotli"}
-_TYPES = mimetypes.MimeTypes(())
+
+
+@cache
+def _types() -> mimetypes.MimeTypes:
+    """The standard library's own table: filling it costs more than most repositories ever ask of it."""
+    return mimetypes.MimeTypes(())
 
 
 def media_type(path: str) -> str:
@@ -68,7 +75,7 @@ def media_type(path: str) -> str:
     known = _MEDIA.get(os.path.splitext(path)[1].lower())  # noqa: PTH122 - thousands of names pass here on every plan
     if known is not None:
         return known
-    guess, packed = _TYPES.guess_type(path, strict=True)
+    guess, packed = _types().guess_type(path, strict=True)
     if packed is not None:
         return _PACKED.get(packed, "application/octet-stream")
     return guess or "application/octet-stream"
@@ -149,6 +156,17 @@ class DirectorySource:
         return sorted(
             path.as_posix() for path in found if not any(part.startswith(".") and part not in parts for part in path.parts)
         )
+
+    def locate(self, path: str, sha256: str) -> Path:
+        """Where the file stands; whoever copies it compares the digest."""
+        return self.root / path
+
+    async def refresh(self) -> None:
+        """Nothing to be asked: the directory is read anew each time."""
+
+    def standing(self) -> Standing:
+        """A directory has no history, so nothing of it is verified or held back."""
+        return Standing()
 
     async def revisions(self) -> AsyncIterator[None]:
         """A hint per burst of changes below the root; dot-directories such as .git stay silent."""

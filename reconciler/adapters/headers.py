@@ -9,14 +9,14 @@ Headers are rebuilt from what the source says and hashed; that they lie on the l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from reconciler.adapters.http import Answer, Http, Request, host_of, refusal
 from reconciler.adapters.secret import bearer, token
-from reconciler.model.effect import Endpoint
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Refused, RemoteProtocolError, Unavailable
 from reconciler.model.ref import Outpoint
 from reconciler.ports import Header
@@ -118,6 +118,28 @@ class HeaderSources:
                 hint="name a header source that serves /v1/bsv/<chain>/tx/<txid>/<vout>/spent",
             )
         return wire.parse_spent(answer.status, answer.body)
+
+    async def unspent(self, script: bytes, source: Endpoint) -> Sequence[wire.Unspent]:
+        """What pays the script and is unspent, by WhatsOnChain's index; Unavailable where the source has none."""
+        answer = await self._indexed(
+            source, f"/v1/bsv/{{net}}/script/{wire.script_digest(script)}/unspent/all", "what a script holds"
+        )
+        return wire.parse_unspent(answer.body)
+
+    async def beef(self, txid: str, source: Endpoint) -> bytes:
+        """A transaction with its ancestry, from the same index; nothing of it is verified here."""
+        return wire.parse_beef_text((await self._indexed(source, f"/v1/bsv/{{net}}/tx/{txid}/beef", f"transaction {txid}")).body)
+
+    async def _indexed(self, source: Endpoint, path: str, what: str) -> Answer:
+        if _is_file(source):
+            raise Unavailable("no-coin-index", f"cannot look up {what}: a headers file has no index of outputs")
+        answer = await self._get(source, path)
+        if answer.status == 404:
+            hint = "name a header source that serves WhatsOnChain's paths"
+            raise Unavailable("no-coin-index", f"cannot look up {what}: {host_of(source.url)} does not have it", hint=hint)
+        if answer.status != 200:
+            raise refusal(answer, f"look up {what}", self._http.clock)
+        return answer
 
     async def _flavour(self, source: Endpoint) -> str:
         if source.kind in _FLAVOURS:

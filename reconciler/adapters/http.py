@@ -24,6 +24,7 @@ import httpx
 
 from reconciler import __version__
 from reconciler.adapters.breaker import Breaker
+from reconciler.engine import heart
 from reconciler.model.canonical import Json
 from reconciler.model.errors import LocalProtocolError, ReconcilerError, Refused, RemoteProtocolError, Unavailable, Uncertain
 from reconciler.ports import Clock
@@ -115,6 +116,7 @@ class _Sent(httpx.AsyncByteStream):
             yield self.body
             return
         async for chunk in self.body:
+            heart.beat()
             yield chunk
 
 
@@ -204,6 +206,7 @@ class Http:
         host = host_of(request.url)
         body = _Sent(request.body)
         try:
+            heart.beat()
             outgoing = self._build(request, body)
             async with asyncio.timeout(deadline):
                 response = await self._client.send(outgoing, stream=True)
@@ -243,6 +246,7 @@ async def _read(response: httpx.Response, url: str, limit: int, sink: Callable[[
     streaming = sink is not None and response.status_code == 200
     body, size = bytearray(), 0
     async for chunk in response.aiter_bytes():  # nothing is decoded: the encoding is identity
+        heart.beat()
         size += len(chunk)
         if size > limit:
             raise RemoteProtocolError(f"cannot read the answer of {host}: it is larger than {limit} bytes", code="too-large")

@@ -12,7 +12,7 @@ from datetime import timedelta
 from reconciler.adapters.http import Answer, Http, Request, host_of, refusal, retry_after
 from reconciler.adapters.secret import bearer
 from reconciler.model.canonical import Json
-from reconciler.model.effect import Endpoint
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import ReconcilerError, Refused, Unavailable
 from reconciler.model.ref import Outpoint
 from reconciler.ports import Found

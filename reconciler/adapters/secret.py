@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reconciler.model.canonical import Json
-from reconciler.model.effect import Endpoint
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Refused
 
 # No passphrase, token or key file is longer; a larger one is a mistake (a device, a log) that must not fill memory.

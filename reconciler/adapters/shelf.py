@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from reconciler.adapters.blobs import sync_directory
-from reconciler.model.effect import Endpoint
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Conflict, Refused, Unavailable
 
 # 9999-12-31T23:59:59Z: a directory forgets nothing, and dates end there.
@@ -63,6 +63,17 @@ def check(host: Endpoint, sha256: str) -> str:
     except OSError as error:
         raise Unavailable("shelf", f"cannot read {place}: {error.strerror}") from error
     return "ok" if hashed.hexdigest() == sha256 else "corrupt"
+
+
+def read(host: Endpoint, sha256: str) -> bytes | None:
+    """All of its bytes; None when it is not there."""
+    place = _place(host, sha256)
+    try:
+        return place.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unavailable("shelf", f"cannot read {place}: {error.strerror}") from error
 
 
 def remove(host: Endpoint, sha256: str) -> None:

@@ -21,9 +21,9 @@ from reconciler.adapters import shelf
 from reconciler.adapters.http import Answer, Http, Request, host_of, refusal
 from reconciler.adapters.secret import bearer
 from reconciler.model.canonical import Json
-from reconciler.model.effect import Endpoint
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Conflict, ReconcilerError, Refused, RemoteProtocolError, Unavailable, Uncertain
-from reconciler.ports import Hosted
+from reconciler.ports import Hosted, Part
 from reconciler.wire import storage as wire
 from reconciler.wire.uhrp import uhrp_url
 
@@ -104,18 +104,48 @@ class StorageHosts:
         stored = await self._stored(host, sha256)
         return None if stored is None else Hosted(uhrp_url(sha256), _location(host, stored), stored.expires)
 
-    async def check(self, host: Endpoint, sha256: str) -> Mapping[str, Json]:
-        """Read all of it back and hash it. `ms` is how long the reading took."""
+    async def check(self, host: Endpoint, sha256: str, part: Part | None = None) -> Mapping[str, Json]:
+        """Read it back, or a part of it, and hash it. `ms` is how long the reading took. A directory is always read whole."""
         began = self._http.clock.now()
         if _is_shelf(host):
             state, expires = await asyncio.to_thread(shelf.check, host, sha256), shelf.NEVER
         else:
             stored = await self._stored(host, sha256)
             began = self._http.clock.now()
-            state = "missing" if stored is None else await self._verify(host, stored, sha256)
+            state = "missing" if stored is None else await self._verify(host, stored, sha256, part)
             expires = 0 if stored is None else stored.expires
         took = max(timedelta(0), self._http.clock.now() - began)
         return {"state": state, "ms": round(took / timedelta(milliseconds=1)), "expires": expires if state != "missing" else 0}
+
+    async def read(self, host: Endpoint, sha256: str) -> bytes | None:
+        """A blob small enough for memory, verified by its hash; None when it is not there, or is something else."""
+        if _is_shelf(host):
+            content = await asyncio.to_thread(shelf.read, host, sha256)
+        else:
+            stored = await self._stored(host, sha256)
+            if stored is None:
+                return None
+            answer = await self._http.send(Request("GET", _location(host, stored), wire.PROBING), deadline=TRANSFER_DEADLINE)
+            if answer.status not in (200, 404, 410):
+                raise refusal(answer, f"read {sha256}", self._http.clock)
+            content = answer.body if answer.status == 200 else None
+        return content if content is not None and hashlib.sha256(content).hexdigest() == sha256 else None
+
+    async def renew(self, host: Endpoint, sha256: str, minutes: int, max_payment: int) -> Hosted:
+        """Keep it for `minutes` more, for `max_payment` satoshis at most; `expires` is 0 when a host was paid and did not.
+
+        A directory keeps everything for ever, for nothing.
+        """
+        if _is_shelf(host):
+            return Hosted(uhrp_url(sha256), shelf.location(host, sha256), shelf.NEVER)
+        answer = await self._ask(host, "POST", "/renew", wire.renewal(sha256, minutes), max_payment, irreversible=True)
+        done = _renewal(answer)
+        if isinstance(done, RemoteProtocolError) and not answer.paid:
+            raise done
+        if isinstance(done, wire.StorageError) and not answer.paid:
+            raise _refused(done, answer, f"keep {sha256[:12]} longer", self._http)
+        # Whatever else it said, money has gone there: that has to be told, even where it bought nothing.
+        return Hosted(uhrp_url(sha256), "", done.expires if isinstance(done, wire.Renewal) else 0, answer.paid)
 
     async def release(self, host: Endpoint, sha256: str) -> None:
         """Remove it where that is possible. UHRP hosts have no such call: content stays until what was paid for runs out."""
@@ -174,9 +204,19 @@ class StorageHosts:
         stored = self._expect(found, answer, f"find {sha256}")
         return stored if stored.expires > self._http.clock.now().timestamp() else None
 
-    async def _verify(self, host: Endpoint, stored: wire.StoredFile, sha256: str) -> str:
+    async def downloads(self, host: Endpoint, sha256: str) -> int | None:
+        """How often others have read it there; None of a host that does not count, or is a directory."""
+        if _is_shelf(host):
+            return None
+        answer = await self._ask(host, "GET", wire.downloads_path(sha256))
+        counted = wire.parse_downloads(answer.status, answer.body)
+        return None if counted is None else self._expect(counted, answer, f"count downloads of {sha256[:12]}")
+
+    async def _verify(self, host: Endpoint, stored: wire.StoredFile, sha256: str, part: Part | None) -> str:
         hashed = hashlib.sha256()
-        request = Request("GET", _location(host, stored))
+        # A host that counts downloads must not count ours: they are no demand.
+        headers = wire.PROBING if part is None else {**wire.PROBING, "range": f"bytes={part.start}-{part.stop - 1}"}
+        request = Request("GET", _location(host, stored), headers)
         deadline = TRANSFER_DEADLINE + stored.size / SLOWEST
         try:
             answer = await self._http.send(request, deadline=deadline, limit=max(stored.size, CHUNK), sink=hashed.update)
@@ -186,6 +226,10 @@ class StorageHosts:
             raise
         if answer.status in (404, 410):
             return "missing"
+        if part is not None and answer.status == 206:
+            return "ok" if hashlib.sha256(answer.body).hexdigest() == part.sha256 else "corrupt"
+        if part is not None and answer.status == 416:
+            return "corrupt"  # it is shorter than it should be
         if answer.status != 200:
             raise refusal(answer, f"read {sha256} back", self._http.clock)
         return "ok" if hashed.hexdigest() == sha256 else "corrupt"
@@ -213,6 +257,13 @@ def _refused(error: wire.StorageError, answer: Answer, what: str, http: Http) ->
     if error.retry:
         return Unavailable("storage-trouble", message, hint="it will be tried again")
     return Refused("storage-refused", message, hint="check size, retention and the host's rules")
+
+
+def _renewal(answer: Answer) -> wire.Renewal | wire.StorageError | RemoteProtocolError:
+    try:
+        return wire.parse_renew(answer.status, answer.body)
+    except RemoteProtocolError as error:
+        return error
 
 
 def _too_dear(host: Endpoint, price: int, limit: int) -> Refused:

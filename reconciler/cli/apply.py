@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
-from reconciler.cli import exits, outcome, output, planning, saved_plan, waiting
+from reconciler.cli import consent, exits, outcome, output, planning, saved_plan, waiting
 from reconciler.cli.context import GLOBALS
 from reconciler.cli.describe import FOREVER
 from reconciler.cli.interrupt import Signals
@@ -21,11 +21,16 @@ from reconciler.cli.watching import Display, events_to
 
 if TYPE_CHECKING:
     from reconciler.compose import Workspace
+    from reconciler.engine.approve import Letter
     from reconciler.engine.survey import Survey
     from reconciler.model.plan import GuardResult, Plan
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Approve = Annotated[list[str] | None, typer.Option("--approve", metavar="GUARD", help="Let this guard pass, for this plan only.")]
+Approvals = Annotated[
+    list[Path] | None,
+    typer.Option("--approval", metavar="FILE", help="A signed approval; those beside the plan file are found.", dir_okay=False),
+]
 Parallelism = Annotated[
     int | None, typer.Option("--parallelism", min=1, max=64, help="Changes carried out at once.", show_default="4")
 ]
@@ -55,6 +60,7 @@ class Order:
     timeout: float = 600.0
     form: str = "text"
     question: Callable[[Plan], bool] | None = None
+    approvals: tuple[Path, ...] = ()
 
 
 def bind(app: typer.Typer) -> None:
@@ -70,6 +76,7 @@ def apply(
     yes: Yes = False,
     plan_id: Annotated[str | None, typer.Option("--plan-id", metavar="ID", help="Only if planning gives this very plan.")] = None,
     approve: Approve = None,
+    approval: Approvals = None,
     parallelism: Parallelism = None,
     wait: Wait = "seen",
     timeout: Timeout = "10m",
@@ -80,17 +87,19 @@ def apply(
     refresh_only: planning.RefreshOnly = False,
     refresh: planning.Refresh = True,
     max_spend: planning.MaxSpend = None,
+    recreate: planning.Recreate = None,
     events: EventsTo = None,
     form: Form = "text",
 ) -> int:
     """Carry out a saved plan, or plan, show and ask. Interrupted or killed, the same command continues where it stopped."""
     wish = planning.Wish(
         directory, environment, planning.listed(target), planning.listed(exclude), False, refresh_only, refresh, max_spend,
-        frozenset(planning.listed(approve)),
+        frozenset(planning.listed(approve)), recreate=planning.listed(recreate),
     )  # fmt: skip
-    if file is not None and (wish.narrowed or directory or refresh_only or not refresh):
+    if file is not None and (wish.narrowed or recreate or directory or refresh_only or not refresh):
         raise typer.BadParameter("a plan file is applied as it is; choose targets when planning")
-    return execute(Order(wish, file, plan_id, yes, parallelism, wait, _seconds(timeout), form, _ask), events)
+    signed = tuple(approval or ())
+    return execute(Order(wish, file, plan_id, yes, parallelism, wait, _seconds(timeout), form, ask, signed), events)
 
 
 def destroy(
@@ -151,19 +160,25 @@ async def _carry_out(order: Order, display: Display) -> int:
     try:
         async with planning.opened(order.wish, watch=display.watch, on_upload=display.upload) as space:
             with signals.heard():
+                await _require_newest(space)
                 recovered = await _recover(space, display)
-                plan, survey = await _planned(space, order, saved)
-            if plan is None:
+                found = consent.letters(order.approvals, order.file)
+                plan, guards, survey = await _planned(space, order, saved)
+                allowed = _allowed(space, order, plan, guards, found)
+            if allowed.refused:
                 return exits.GUARD
             if saved is None and not plan.acting:
-                return _nothing(plan, order, display, recovered)
+                if survey is not None:
+                    _remember(space, survey)
+                return _nothing(space, plan, order, display, recovered)
             if saved is None and not order.yes and order.question is not None and not _asked(order.question, plan):
                 output.say("nothing was done")
                 return exits.ERROR
+            consent.remember(space, plan, allowed, found)
             if survey is not None:
                 _remember(space, survey)
             with signals.heard():
-                return await _execute(space, order, display, signals, plan, recovered)
+                return await _execute(space, order, display, signals, plan, recovered, allowed.passed)
     except asyncio.CancelledError:
         if not signals.code:
             raise
@@ -173,6 +188,13 @@ async def _carry_out(order: Order, display: Display) -> int:
 
 
 # --- before ------------------------------------------------------------------------------------------
+
+
+async def _require_newest(space: Workspace) -> None:
+    """Attention, which is exit code 7, when a coin was spent behind this ledger's back: nothing is resumed then, nor begun."""
+    from reconciler.engine.handlers import require_newest
+
+    await require_newest(space.runner)
 
 
 async def _recover(space: Workspace, display: Display) -> dict[str, str]:
@@ -189,15 +211,10 @@ async def _recover(space: Workspace, display: Display) -> dict[str, str]:
     return outcome.outcome_words(await recover(space.runner))
 
 
-async def _planned(space: Workspace, order: Order, saved: Plan | None) -> tuple[Plan | None, Survey | None]:
-    """The plan that is to be carried out and what it rests on; no plan when a guard refuses it, which has then been told."""
+async def _planned(space: Workspace, order: Order, saved: Plan | None) -> tuple[Plan, tuple[GuardResult, ...], Survey | None]:
+    """The plan that is to be carried out, what the guards say of it now, and what it rests on if it was made just now."""
     if saved is not None:
-        saved_plan.check(space, saved, order.plan_id, order.wish.approved)
-        refused = [guard for guard in saved.refusals if guard.name not in order.wish.approved]
-        if refused or saved.refusals:
-            refused = refused or [guard for guard in saved.refusals if guard.name == "funds"]
-        _tell_refusals(saved, refused)
-        return None if refused else saved, None
+        return saved, saved_plan.check(space, saved, order.plan_id, order.wish.approved), None
     prepared = await planning.prepare(space, order.wish)
     plan = prepared.plan
     if order.plan_id not in (None, plan.id, prepared.bare):
@@ -207,31 +224,31 @@ async def _planned(space: Workspace, order: Order, saved: Plan | None) -> tuple[
         raise Conflict("other-plan", message, hint="review the new plan with reconciler plan")
     if order.form == "text" and not (GLOBALS.quiet and order.yes):
         output.data(planning.plan_text(prepared, "" if plan.acting and not plan.refusals else None).rstrip("\n") + "\n")
-    if plan.refusals:
-        if order.form != "text" or (GLOBALS.quiet and order.yes):
-            _tell_refusals(plan, plan.refusals)
-        return None, None
-    return plan, prepared.survey
+    return plan, plan.guards, prepared.survey
 
 
-def _tell_refusals(plan: Plan, refusals: Sequence[GuardResult]) -> None:
-    for guard in refusals:
-        hint = "pay in what is missing" if guard.name == "funds" else f"after review: --approve {guard.name}"
-        output.fail(f"cannot apply {plan.id}: guard {guard.name} refuses it ({guard.message})", hint)
+def _allowed(
+    space: Workspace, order: Order, plan: Plan, guards: Sequence[GuardResult], found: Sequence[Letter]
+) -> consent.Standing:
+    """What still refuses the plan, which has then been told; and what was let pass for it."""
+    allowed = consent.standing(space, plan, guards, found, order.wish.approved)
+    if allowed.refused:
+        consent.tell(plan, allowed.refused, space.settings.limits, order.file, space.ports.clock.now())
+    return allowed
 
 
 def _remember(space: Workspace, survey: Survey) -> None:
-    """Keep what the manifests say about deletion, so that it holds when they are gone."""
+    """Keep what the manifests say about deletion and pauses, so that it holds when they are gone or in error."""
     from reconciler.engine.finish import remember
 
     if survey.loaded.desired is not None:
         remember(space.ports, survey.loaded.desired, survey.recorded)
 
 
-def _nothing(plan: Plan, order: Order, display: Display, recovered: dict[str, str]) -> int:
+def _nothing(space: Workspace, plan: Plan, order: Order, display: Display, recovered: dict[str, str]) -> int:
     from reconciler.engine.execute import Report
 
-    result = outcome.Result(plan, Report(), recovered=recovered)
+    result = outcome.gather(space, plan, Report(), recovered)
     result.code = exits.PARTIAL if outcome.unfinished(plan) else exits.OK
     if order.form == "json":
         output.document(outcome.document(result))
@@ -249,7 +266,8 @@ def _asked(question: Callable[[Plan], bool], plan: Plan) -> bool:
         signal.signal(signal.SIGINT, before)
 
 
-def _ask(plan: Plan) -> bool:
+def ask(plan: Plan) -> bool:
+    """The question before anything is done, with its price."""
     from reconciler.planner import phrases
 
     count, price = phrases.count(len(plan.acting), "change"), phrases.sats(plan.cost.satoshis)
@@ -281,7 +299,13 @@ def _readable_until(plan: Plan) -> list[str]:
 
 
 async def _execute(
-    space: Workspace, order: Order, display: Display, signals: Signals, plan: Plan, recovered: dict[str, str]
+    space: Workspace,
+    order: Order,
+    display: Display,
+    signals: Signals,
+    plan: Plan,
+    recovered: dict[str, str],
+    passed: frozenset[str],
 ) -> int:
     from reconciler.engine.execute import Executor
 
@@ -290,7 +314,7 @@ async def _execute(
             output.say(line)
     done = _done_before(space, plan)
     display.expect(plan, done)
-    executor = Executor(space.runner, plan, order.parallelism or space.settings.parallelism)
+    executor = Executor(space.runner, plan, order.parallelism or space.settings.parallelism, passed=passed)
     resuming = f"  resuming: {done} already done" if done else ""
     display.say(f"{plan.id}  {executor.parallelism} workers{resuming}")
     signals.stop = executor.stop

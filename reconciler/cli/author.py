@@ -15,7 +15,7 @@ from reconciler.cli import exits, output
 from reconciler.cli.context import GLOBALS
 
 if TYPE_CHECKING:
-    from reconciler.cli.validate import Repository
+    from reconciler.cli.checking import Repository
     from reconciler.model.diagnostic import Diagnostic
     from reconciler.model.ref import ResourceRef
 
@@ -105,7 +105,7 @@ def new(
 
 def _add(text: str, to: Path | None) -> int:
     """Put a manifest into the repository unless that would break it by more than what is still to be filled in."""
-    from reconciler.cli.validate import repository, show
+    from reconciler.cli.checking import repository, show
     from reconciler.manifest import scaffold
     from reconciler.manifest.judge import name_of
     from reconciler.manifest.yaml import parse
@@ -144,7 +144,7 @@ def set_(
     form: Annotated[Literal["text", "json"], typer.Option("-o", "--output", help="How the answer is written.")] = "text",
 ) -> int:
     """Change fields of a manifest in place: every comment and every other byte stays. An invalid result is not written."""
-    from reconciler.cli.validate import repository, show
+    from reconciler.cli.checking import repository, show
     from reconciler.manifest.describe import kind_named
     from reconciler.manifest.edit import parse_value, set_value
     from reconciler.model.errors import Refused

@@ -11,6 +11,7 @@ from reconciler.cli import envelope, holders
 
 if TYPE_CHECKING:
     from reconciler.compose import Workspace
+    from reconciler.engine.readonly import Behind
     from reconciler.model.intent import Run
     from reconciler.model.record import Record, RecordedState
     from reconciler.ports import StoredTx
@@ -28,6 +29,7 @@ class Books:
     source: Mapping[str, Any]
     daemon: holders.Presence
     budget: int | None
+    behind: Behind | None = None
 
     def chosen(self, selectors: Sequence[str] | None) -> list[Record]:
         """The records that selectors name, in order; all without any."""
@@ -48,6 +50,8 @@ class Books:
 
 async def read(space: Workspace, depth: int = 100) -> Books:
     """Read the ledger; no network, no manifests."""
+    from reconciler.engine.budget import effective
+    from reconciler.engine.readonly import behind
     from reconciler.engine.survey import midnight
     from reconciler.model.intent import RunState
 
@@ -62,5 +66,6 @@ async def read(space: Workspace, depth: int = 100) -> Books:
             history=tx.history(limit=depth),
             source=tx.get("source") or {},
             daemon=holders.presence(space),
-            budget=space.settings.limits.spend_day,
+            budget=effective(space.settings.limits, tx, now).spend_day,
+            behind=behind(tx),
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from reconciler.cli import apply, exits, output, planning, saved_plan
+from reconciler.cli import apply, approve, budget, exits, output, planning, revisions, rollback, saved_plan
 from reconciler.cli.context import GLOBALS
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ def bind(app: typer.Typer) -> None:
     for verb in (plan, diff, drift):
         app.command()(verb)
     apply.bind(app)
+    rollback.bind(app)
+    revisions.bind(app)
+    approve.bind(app)
+    budget.bind(app)
 
 
 def plan(
@@ -42,16 +46,21 @@ def plan(
     ] = "text",
     detailed: Detailed = False,
     max_spend: planning.MaxSpend = None,
+    rev: revisions.Rev = None,
+    base: revisions.Base = None,
 ) -> int:
     """Show what apply would do and what it would cost. Writes nothing, anywhere, but the file of --out."""
     wish = planning.Wish(
-        directory, environment, planning.listed(target), planning.listed(exclude), destroy, refresh_only, refresh, max_spend
-    )
+        directory, environment, planning.listed(target), planning.listed(exclude), destroy, refresh_only, refresh, max_spend,
+        rev=rev, base=base, kept=out is not None,
+    )  # fmt: skip
     prepared = _prepared(wish)
     if prepared is None:
         return exits.ERROR
     saved = saved_plan.save(prepared.plan, out) if out is not None else None
-    planning.tell_plan(prepared, form, saved if form == "text" else None)
+    # Without --out, `apply` would carry out another plan than one of another revision.
+    told = "" if saved is None and (rev or base) else saved
+    planning.tell_plan(prepared, form, told if form == "text" else None)
     if saved is not None and form != "text":
         output.say(saved)
     return planning.verdict(prepared.plan, detailed)
@@ -159,8 +168,10 @@ def drift(
 
 
 def _left(change: Change) -> bool:
-    from reconciler.model.change import Cause, Verb
+    from reconciler.model.change import Cause, Reason, Verb
 
+    if change.reason is Reason.EXPIRING:
+        return False  # nothing left the record: it is only time to pay again
     return change.verb is not Verb.NONE or any(delta.cause is Cause.DRIFT for delta in change.deltas)
 
 

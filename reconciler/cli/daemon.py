@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,12 +17,14 @@ from reconciler.cli import exits, holders, outcome, output
 from reconciler.cli.context import GLOBALS, settings
 
 if TYPE_CHECKING:
-    from reconciler.compose import Workspace
+    from reconciler.compose import Service, Workspace
     from reconciler.engine.execute import Report
     from reconciler.engine.handlers import Handlers
     from reconciler.model.plan import Plan
     from reconciler.model.ref import ResourceRef
     from reconciler.settings import Settings
+
+log = logging.getLogger("reconciler.daemon")
 
 # A person who asks is served before edits, blocks and resyncs, which are put with 0.
 USER = 10
@@ -39,7 +41,7 @@ def run(
     once: Annotated[bool, typer.Option("--once", help="One pass, then exit with the codes of apply: for cron.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look and report; the same as --mode observe.")] = False,
     mode: Annotated[
-        Literal["observe", "auto"] | None,
+        Literal["observe", "propose", "auto"] | None,
         typer.Option("--mode", help="Instead of the mode in reconciler.yaml.", show_default=False),
     ] = None,
     environment: Annotated[str | None, typer.Option("-e", "--env", help="Apply overlays/ENV.", show_default=False)] = None,
@@ -47,41 +49,90 @@ def run(
     """Watch manifests and network, and keep them in agreement within the guards. Stops on SIGTERM when work in hand is done."""
     if environment is not None:
         GLOBALS.environment = environment
-    chosen = settings()
-    if dry_run or mode is not None:
-        chosen = replace(chosen, mode="observe" if dry_run or mode is None else mode)
+
+    def read() -> Settings:
+        """The settings, with what the command line says instead: now, and each time they are read again."""
+        chosen = settings()
+        if dry_run or mode is not None:
+            chosen = replace(chosen, mode="observe" if dry_run or mode is None else mode)
+        return chosen
+
     _log_to(sys.stderr.isatty() and GLOBALS.log_format != "json")
-    return asyncio.run(_once(chosen) if once else _forever(chosen))
+    return asyncio.run(_once(read()) if once else _forever(read))
 
 
 # --- the long run --------------------------------------------------------------------------------------
 
 
-async def _forever(chosen: Settings) -> int:
-    from reconciler.adapters.notify import notify
+async def _forever(read: Callable[[], Settings]) -> int:
+    from reconciler.adapters.notify import notify, watchdog, watchdog_period
     from reconciler.compose import serve, workspace
+    from reconciler.engine.narrate import logged
     from reconciler.telemetry import Metrics
 
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    chosen, stop, loop = read(), asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with workspace(chosen) as space:
+    # Until there is something to reload or to tell, they must not end the process, which is what they do by default.
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        loop.add_signal_handler(number, lambda: None)
+    beside: list[asyncio.Task[None]] = []
+    async with workspace(chosen, watch=logged) as space:
 
-        def ready() -> None:
+        def ready(service: Service) -> None:
+            signals = _Signals(service, chosen, read)
+            loop.add_signal_handler(signal.SIGHUP, signals.reload)
+            loop.add_signal_handler(signal.SIGUSR1, signals.tell)
+            if (period := watchdog_period()) is not None:
+                beside.append(asyncio.create_task(watchdog(service.daemon.alive, period)))
             notify("READY=1")
 
         async def farewell() -> None:
             await stop.wait()
             notify("STOPPING=1")
 
-        parting = asyncio.ensure_future(farewell())
+        beside.append(asyncio.create_task(farewell()))
         # While this lease runs, others can see that somebody takes what they put into the queue.
         async with space.runner.lease(holders.DAEMON + space.runner.owner):
             try:
                 await serve(space, stop, Metrics(), ready)
             finally:
-                parting.cancel()
+                for task in beside:
+                    task.cancel()
     return exits.OK
+
+
+class _Signals:
+    """What SIGHUP and SIGUSR1 do to a running daemon."""
+
+    def __init__(self, service: Service, chosen: Settings, read: Callable[[], Settings]) -> None:
+        self.service, self.current, self.read = service, chosen, read
+
+    def reload(self) -> None:
+        """Read the settings again. What is wrong with them is told, and the old ones stay."""
+        from reconciler.adapters.notify import notify, reloading
+        from reconciler.model.errors import ReconcilerError
+        from reconciler.settings import SettingsError
+
+        reloading()
+        try:
+            fresh = self.read()
+        except SettingsError as error:
+            first = error.diagnostics[0]
+            log.error("settings.rejected", extra={"at": str(first.at), "error": first.message, "hint": first.hint})
+        except (ReconcilerError, OSError) as error:
+            log.error("settings.rejected", extra={"error": str(error)})
+        else:
+            taken, waiting = self.service.adopt(self.current, fresh)
+            self.current = replace(fresh, **{name: getattr(self.current, name) for name in waiting})
+            log.info("settings.adopted", extra={"settings": taken})
+            if waiting:
+                log.warning("settings.need_restart", extra={"settings": waiting, "hint": "they hold from the next start on"})
+        notify("READY=1")
+
+    def tell(self) -> None:
+        """The state of the daemon, as one line of the log."""
+        log.info("daemon.state", extra={"state": self.service.dump()})
 
 
 class _HumanLines(logging.Formatter):
@@ -89,10 +140,10 @@ class _HumanLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Render the fields that logs may carry, and no others."""
-        from reconciler.telemetry import BOUND
+        from reconciler.telemetry import fields_of
 
         stamp = datetime.fromtimestamp(record.created, UTC)
-        bound = " ".join(f"{name}={value}" for name in BOUND if (value := getattr(record, name, None)) not in (None, ""))
+        bound = " ".join(f"{name}={value}" for name, value in fields_of(record).items() if value != "")
         paint = output.style_for(sys.stderr, GLOBALS.colour)
         role = "bad" if record.levelno >= logging.ERROR else "warning" if record.levelno >= logging.WARNING else "bold"
         return f"{paint('dim', f'{stamp:%H:%M:%S}')}  {paint(role, f'{record.getMessage():<18}')} {bound}".rstrip()
@@ -125,15 +176,20 @@ class _Pass:
         self.handlers: Handlers = Handlers(
             space.runner, space.surveyor, chosen.limits, chosen.mode, chosen.parallelism, on_plan=self._keep
         )
+        self.handlers.approvals = space.approvals
+        self.handlers.tell = space.review or self.handlers.tell
 
     def _keep(self, plan: Plan, report: Report | None) -> None:
         self.found = (plan, report)
 
     async def over(self, key: str) -> None:
         """Work a key now, under its lease; Locked when somebody else does."""
+        from reconciler.telemetry import bound
+
         handler = next(h for prefix, h in self.handlers.table().items() if key.startswith(prefix))
         async with self.space.runner.lease(key) as lease:
-            await handler(lease)
+            with bound(key=key, fence=str(lease.fence)):
+                await handler(lease)
 
     @property
     def code(self) -> int:
@@ -143,7 +199,7 @@ class _Pass:
         if self.found is None:
             return exits.OK
         plan, report = self.found
-        if plan.refusals:
+        if (plan.refusals and report is None) or self.space.ports.source.standing().held_back:
             return exits.GUARD
         if report is None:
             return exits.OK if self.handlers.mode == "observe" or not outcome.unfinished(plan) else exits.PARTIAL
@@ -152,8 +208,9 @@ class _Pass:
 
 async def _once(chosen: Settings) -> int:
     from reconciler.compose import workspace
+    from reconciler.engine.narrate import logged
 
-    async with workspace(chosen) as space:
+    async with workspace(chosen, watch=logged) as space:
         work, task, code = _Pass(space), asyncio.current_task(), [0]
 
         def hear(due: int) -> None:
@@ -168,6 +225,8 @@ async def _once(chosen: Settings) -> int:
         try:
             await work.over("plan")
             await work.over("confirm")
+            if space.outlets is not None:
+                await space.outlets.dispatcher.flush()
         except asyncio.CancelledError:
             if not code[0]:
                 raise

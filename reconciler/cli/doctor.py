@@ -22,7 +22,7 @@ from reconciler.cli.context import GLOBALS, settings
 if TYPE_CHECKING:
     from reconciler.compose import Workspace
     from reconciler.kinds.network import Net
-    from reconciler.model.effect import Endpoint
+    from reconciler.model.endpoint import Endpoint
 
 # Durable writes measured, and the median above which a journal would be felt (a plan of a thousand steps takes minutes).
 _SYNCS = 9
@@ -71,7 +71,7 @@ def _tell(checks: Sequence[Check]) -> None:
 
 
 async def _all() -> list[Check]:
-    from reconciler.cli.validate import repository
+    from reconciler.cli.checking import repository
     from reconciler.compose import workspace
     from reconciler.model.errors import ReconcilerError
 
@@ -85,7 +85,9 @@ async def _all() -> list[Check]:
         return checks
     try:
         async with workspace(chosen) as space:
-            return [*checks, *await _world(space)]
+            followed = await _source(space)
+            lost = any(not one.ok and one.name == "source" for one in followed) and not space.ports.source.standing().current
+            return [*checks, *followed, *([] if lost else await _world(space))]
     except ReconcilerError as error:
         return [*checks, Check("workspace", False, error.message, error.hint or "")]
 
@@ -98,13 +100,41 @@ def _manifests(repo: Any) -> list[Check]:
     if repo.settings is None:
         first = repo.faults[0]
         return [Check("settings", False, f"{first.at}: {first.message}", "reconciler validate shows the place")]
-    loaded = repo.load(repo.environment)
     found = [Check("settings", True, f"mode {repo.settings.mode}, state {repo.settings.state}")]
+    if repo.settings.git is not None:
+        return found
+    loaded = repo.load(repo.environment)
     if loaded.errors:
         told = f"{len(loaded.errors)} errors; first {loaded.errors[0].at}: {loaded.errors[0].message}"
         return [*found, Check("manifests", False, told, "reconciler validate")]
     if not loaded.documents:
         return [*found, Check("manifests", False, f"none below {repo.revision.root}", "reconciler init, or reconciler new")]
+    return [*found, Check("manifests", True, f"{loaded.documents} resources in {loaded.files} files")]
+
+
+async def _source(space: Workspace) -> list[Check]:
+    """Whether the repository that is followed answers, and its head is in force."""
+    from reconciler.engine.source import short
+
+    said = space.settings.git
+    if said is None:
+        return []
+    await space.ports.source.refresh()
+    standing = space.ports.source.standing()
+    told = f"{short(standing.current) or 'nothing in force'}, {standing.message or standing.reason}"
+    if standing.pinned:
+        told += ", pinned"
+    if standing.fault:
+        return [Check("source", False, standing.fault, "check source.git, its credentials, and the way there")]
+    if standing.held_back:
+        fix = {"Rewound": "let it in with allowRewind: true, once"}.get(standing.reason, "have the head signed, or correct it")
+        return [Check("source", False, f"{short(standing.head)} is not in force: {standing.message}", fix)]
+    loaded = space.surveyor.load()
+    found = [Check("source", True, told)]
+    if loaded.errors:
+        first = loaded.errors[0]
+        told = f"{len(loaded.errors)} errors; first {first.at}: {first.message}"
+        return [*found, Check("manifests", False, told, "correct it, and push")]
     return [*found, Check("manifests", True, f"{loaded.documents} resources in {loaded.files} files")]
 
 
@@ -150,6 +180,7 @@ def _ledger(database: str) -> Check:
 async def _world(space: Workspace) -> list[Check]:
     from reconciler.engine.observe import networks
     from reconciler.engine.survey import key_sources, midnight
+    from reconciler.kinds import identity_keys
     from reconciler.kinds.network import read_net
 
     desired = space.surveyor.load().desired
@@ -159,7 +190,8 @@ async def _world(space: Workspace) -> list[Check]:
     nets = [read_net(name, specs[name]) for name in sorted(specs)]
     checks = [_key(space, "wallet", space.settings.wallet_key, known=bool(recorded.purses))]
     space.ports.wallet.know(sources)
-    recorded_keys = {ref.name for ref in recorded.records if ref.kind == "Identity"}
+    mine = {ref.name: record.outputs for ref, record in recorded.records.items() if ref.kind == "Identity"}
+    recorded_keys = {*mine, *(identity_keys.current(name, outputs) for name, outputs in mine.items())}
     checks += [_key(space, name, source, known=name in recorded_keys) for name, source in sorted(sources.items())]
     checks += await asyncio.gather(*(probe for net in nets for probe in _probes(space, net)))
     checks += [await _clock(space, nets)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reconciler.model.canonical import Json, digest
@@ -52,6 +52,7 @@ def envelope(record: Record, transactions: Mapping[str, StoredTx], history: Sequ
         "revision": record.revision,
         "identity": results(record),
         "hosts": [{"host": name, "state": "InSync" if fine else "Drifted"} for name, fine in sorted(host_sync(record).items())],
+        "replicas": replicas(record),
         "transactions": [
             {"txid": txid, "state": stored.state, "height": stored.height or None} for txid, stored in transactions.items()
         ],
@@ -92,6 +93,28 @@ def host_sync(record: Record) -> dict[str, bool]:
     return {host: host not in lost for host in hosts}
 
 
+def replicas(record: Record) -> list[dict[str, Json]]:
+    """Each storage host as it was last seen: state of its copies, reading time, share of sound looks, end of the paid time."""
+    facts, stored = record.status.facts, record.outputs.get("replicas") or {}
+    seen, scores = facts.get("replicas") or {}, facts.get("availability") or {}
+    words = {"ok": "available", "missing": "failed", "corrupt": "failed", "waiting": "syncing"}
+    shown: list[dict[str, Json]] = []
+    for host in sorted({*seen, *stored}):
+        look = seen.get(host) or {}
+        ends = look.get("expires") or min((copy["expires"] for copy in (stored.get(host) or {}).values()), default=0)
+        shown.append(
+            {
+                "host": host,
+                "state": words.get(str(look.get("state")), look.get("state") or "pending"),
+                "responseMs": look.get("ms"),
+                "availability": scores.get(host),
+                "checkedAt": look.get("checkedAt"),
+                "expires": timestamp(datetime.fromtimestamp(ends, UTC)) if ends else None,
+            }
+        )
+    return shown
+
+
 def txids_of(record: Record) -> list[str]:
     """The transactions behind a record's tokens, in the order of the tokens."""
     return list(dict.fromkeys(Outpoint.parse(token["outpoint"]).txid for token in record.outputs.get("tokens") or ()))
@@ -123,6 +146,16 @@ def row(record: Record, transactions: Mapping[str, StoredTx], now: datetime) -> 
         str(record.status.fees + record.status.payments),
         message,
     )
+
+
+def paused(record: Record, now: datetime) -> str:
+    """That a person suspended it, why, who and until when; empty when nobody did, or it is over."""
+    from reconciler.engine.pause import pause_of
+
+    found = pause_of(record)
+    if found is None or not found.live(now):
+        return ""
+    return f"suspended by {found.by}: {found.reason}" + (f" (until {timestamp(found.until)})" if found.until else "")
 
 
 def age(seconds: float) -> str:

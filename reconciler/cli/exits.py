@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reconciler.model.errors import (
+    Attention,
     Conflict,
     GuardRefused,
     Invariant,
@@ -28,6 +29,7 @@ TERMINATED = 143
 _CODES: tuple[tuple[type[ReconcilerError], int], ...] = (
     (GuardRefused, GUARD),
     (Locked, LOCKED),
+    (Attention, ATTENTION),
     (Conflict, STALE),
     (Uncertain, ATTENTION),
     (Unavailable, PARTIAL),

@@ -17,6 +17,14 @@ Limit = Annotated[int, typer.Option("-n", "--limit", min=1, max=100_000, help="A
 Form = Annotated[Literal["text", "json"], typer.Option("-o", "--output", help="How it is written.")]
 
 
+# What somebody did or decided, out of everything that is noted.
+_DONE = {
+    "change.applied", "run.stalled", "run.resolved", "plan.approved", "budget.set", "budget.unset", "coins.written_off",
+    "coins.found", "resource.adopted", "resource.forgotten", "resource.protected", "resource.unprotected",
+    "resource.suspended", "resource.resumed",
+}  # fmt: skip
+
+
 def bind(app: typer.Typer) -> None:
     """Add the verbs."""
     app.command()(history)
@@ -29,7 +37,7 @@ def history(
     form: Form = "text",
 ) -> int:
     """Show what was done, when, and what it cost; oldest first."""
-    return _told(key, limit, form, {"change.applied", "run.stalled"})
+    return _told(key, limit, form, _DONE)
 
 
 def events(
@@ -64,7 +72,9 @@ def _told(key: str | None, limit: int, form: str, only: set[str] | None) -> int:
 def event(one: Mapping[str, Any]) -> str:
     """One entry on one line, without the resource it is about."""
     detail = one["detail"]
-    told = " ".join(str(detail[name]) for name in ("verb", "reason", "error") if detail.get(name))
+    told = " ".join(str(detail[name]) for name in ("verb", "budget", "plan", "reason", "error") if detail.get(name))
+    if by := detail.get("by"):
+        told += " by " + (by if isinstance(by, str) else ", ".join(one["name"] for one in by))
     paid = f"  {detail['satoshis']} sat" if detail.get("satoshis") else ""
     sent = "".join(f"  {txid[:8]}…" for txid in detail.get("txids") or ())
     return f"{one['at'][:19]}Z  {one['event']:<16} {told}{sent}{paid}"

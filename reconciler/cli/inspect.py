@@ -74,9 +74,20 @@ def _show_status(books: Books, key: Sequence[str] | None, shape: str) -> None:
         "daemon": {"running": books.daemon.running, "owner": books.daemon.owner, "lease": books.daemon.fence},
         "budget": {"spentToday": books.recorded.spent_today, "perDay": books.budget},
         "resources": [_summary(books, record) for record in chosen],
+        "readOnly": _behind(books),
         "open": [{"key": key, "run": run.id, "began": _at(run)} for key, run in sorted(books.runs.items())],
     }
     output.document(body, shape)
+
+
+def _behind(books: Books) -> dict[str, Any] | None:
+    from reconciler.model.codec import timestamp
+
+    found = books.behind
+    if found is None:
+        return None
+    coins = [{"outpoint": str(one.outpoint), "satoshis": one.satoshis, "spentBy": one.txid} for one in found.coins]
+    return {"since": timestamp(found.since), "message": found.message, "hint": found.hint, "coins": coins}
 
 
 def _summary(books: Books, record: Record) -> dict[str, Any]:
@@ -91,7 +102,10 @@ def _summary(books: Books, record: Record) -> dict[str, Any]:
         **envelope.results(record),
         "transactions": {txid: one.state for txid, one in books.of(record).items()},
         "hosts": envelope.host_sync(record),
+        "replicas": envelope.replicas(record),
         "satoshis": record.status.fees + record.status.payments,
+        "protected": record.protected,
+        "suspended": envelope.paused(record, books.now) or None,
     }
 
 
@@ -107,6 +121,9 @@ def _status_text(books: Books, key: Sequence[str] | None, *, wide: bool) -> str:
     lines = [_head(books, paint)]
     if books.source and not books.source.get("ready", True):
         lines.append(paint("bad", f"SOURCE not ready: {books.source['message']}") + "; the last good revision stays in force")
+    lines += [paint("bad", line) for line in _source_news(books.source)]
+    if books.behind is not None:
+        lines.append(paint("bad", f"READ ONLY: {books.behind.message}") + f"; {books.behind.hint}")
     begun = [
         (name, run)
         for name, run in sorted(books.runs.items())
@@ -120,12 +137,30 @@ def _status_text(books: Books, key: Sequence[str] | None, *, wide: bool) -> str:
         cells = envelope.row(record, books.of(record), books.now)
         if str(record.ref) in books.runs:
             cells = (*cells[:-1], cells[-1] or f"run {books.runs[str(record.ref)].id} is open")
+        if paused := envelope.paused(record, books.now):
+            cells = (*cells[:-1], "; ".join(filter(None, (paused, cells[-1]))))
         rows.append(_widened(cells, record) if wide else cells)
     blank = ("-",) * (len(_WIDE if wide else _COLUMNS) - 4)
     rows += [(name, "False", "RunOpen", *blank, f"run {run.id} is open") for name, run in begun] if not key else []
     lines.append(_coloured(output.table(rows, _WIDE if wide else _COLUMNS, paint), paint))
     lines.append(_tally(records, len(begun)))
     return "\n".join(lines)
+
+
+def _source_news(source: Mapping[str, Any]) -> list[str]:
+    """Why the newest head of a repository is not in force, and whether the repository answers."""
+    from reconciler.engine.source import short
+
+    verified, reachable = source.get("verified") or {}, source.get("reachable") or {}
+    found = []
+    if verified.get("status") == "False":
+        held = f"{short(source['head'])} is not in force ({verified['reason']}): {verified['message']}"
+        found.append(f"SOURCE {held}; {short(source['current']) or 'nothing'} stays")
+    if reachable.get("status") == "False":
+        found.append(f"SOURCE not reachable: {reachable['message']}")
+    if source.get("pinned"):
+        found.append(f"SOURCE pinned to {source['pinned'][:12]}")
+    return found
 
 
 def _widened(cells: tuple[str, ...], record: Record) -> tuple[str, ...]:
@@ -146,10 +181,11 @@ def _coloured(table: str, paint: output.Style) -> str:
 
 
 def _head(books: Books, paint: output.Style) -> str:
+    from reconciler.engine.source import short
     from reconciler.planner import phrases
 
     revision, applied = _revision(books)
-    parts = [f"REVISION {revision or 'none'}" + (f"  applied {applied} ago" if applied else "")]
+    parts = [f"REVISION {short(revision) or 'none'}" + (f"  applied {applied} ago" if applied else "")]
     parts.append(f"DAEMON running (lease {books.daemon.fence})" if books.daemon.running else "DAEMON not running")
     if books.budget is not None:
         parts.append(f"BUDGET day {phrases.grouped(books.recorded.spent_today)}/{phrases.sats(books.budget)}")

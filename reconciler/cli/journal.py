@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from reconciler.cli import exits, output
+from reconciler.cli import exits, output, resolve
 from reconciler.cli.context import with_workspace
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ _SETTLED = {
     "Broadcast": "ask the broadcasters, then send the same bytes again; being known already is success",
     "Await": "ask for the block again",
     "Submit": "look the outputs up, then submit the same transaction again; free",
+    "Retract": "submit the same transaction again to the hosts left behind; free, and nothing waits for them",
     "Store": "ask the host for the content by its hash; send and pay only what it does not hold",
+    "Renew": "ask the host until when it keeps the copy; pay only if that has not moved",
     "Release": "ask the host again",
 }
 
@@ -32,6 +34,7 @@ def bind(app: typer.Typer) -> None:
     family = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What was begun and is not settled.")
     family.command("list")(list_)
     family.command()(show)
+    family.command()(resolve.resolve)
     app.add_typer(family, name="journal")
 
 
@@ -39,14 +42,20 @@ def list_(
     every: Annotated[bool, typer.Option("--all", help="Finished runs, too.")] = False,
     form: Form = "text",
 ) -> int:
-    """List open and stalled runs."""
+    """List open and stalled runs, and whatever else waits for a person."""
 
     async def work(space: Workspace) -> list[dict[str, Any]]:
+        from reconciler.engine.demands import demands
+        from reconciler.engine.readonly import behind
         from reconciler.model.intent import RunState
 
         with space.ports.ledger.begin() as tx:
-            runs = [run for run in tx.runs() if every or run.state is not RunState.DONE]
-            return [_facts(run, list(tx.intents(run.id))) for run in runs]
+            asked = demands(tx)
+            runs = [run for run in tx.runs() if every or run.state is not RunState.DONE or run.id in asked]
+            found = [_facts(run, list(tx.intents(run.id))) for run in runs]
+            for one in found:
+                one["attention"] = asked[one["run"]].message if one["run"] in asked else None
+            return found + resolve.purses(behind(tx))
 
     found = with_workspace(work)
     if form == "json":
@@ -56,7 +65,14 @@ def list_(
         output.say("nothing is open: every run that was begun is settled")
         return exits.OK
     rows = [
-        (one["run"], one["key"], one["state"], one["verb"], f"{one['settled']}/{one['steps']}", one["error"] or "")
+        (
+            one["run"],
+            one["key"],
+            one["state"],
+            one["verb"],
+            f"{one['settled']}/{one['steps']}",
+            f"needs attention: {one['attention']}" if one["attention"] else one["error"] or "",
+        )
         for one in found
     ]
     output.data(output.table(rows, ("RUN", "KEY", "STATE", "VERB", "SETTLED", "")))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from reconciler.cli import exits, output, purse
+from reconciler.cli import exits, output, purse, rotation
 from reconciler.cli.context import GLOBALS, settings, with_workspace
 from reconciler.cli.purse import WALLET
 
@@ -36,6 +36,7 @@ def bind(app: typer.Typer) -> None:
     own = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Keys that sign: make, show, verify, back up, restore.")
     for verb in (setup, show, verify, backup, restore):
         own.command()(verb)
+    rotation.bind(own)
     app.add_typer(own, name="identity")
     purse.bind(app)
 
@@ -48,6 +49,11 @@ class Key:
     source: Mapping[str, Any]
     store: KeyStore
     wallet: LocalWallet
+
+    @property
+    def identity(self) -> str:
+        """The Identity it is a key of: later keys have its name and a number."""
+        return self.name.partition("+")[0]
 
     @property
     def exists(self) -> bool:
@@ -69,23 +75,28 @@ def _key(name: str | None) -> Key:
     store, wallet = keyring(chosen)
     if name == WALLET:
         return Key(WALLET, chosen.wallet_key, store, wallet)
-    sources = with_workspace(_sources)
-    names = ", ".join(sorted(sources)) or "none"
-    if name is None and len(sources) != 1:
+    sources, current = with_workspace(_sources)
+    names = ", ".join(sorted(current)) or "none"
+    if name is None and len(current) != 1:
         raise Refused("which-identity", f"cannot tell which Identity is meant: there are {names}", hint="name one")
-    name = name or next(iter(sources))
-    if name not in sources:
+    name = name or next(iter(current))
+    if name not in sources and name not in current:
         raise Refused("no-identity", f"cannot find Identity/{name}: there are {names}", hint="reconciler new identity NAME")
+    name = current.get(name, name)
     wallet.know({name: sources[name]})
     return Key(name, sources[name], store, wallet)
 
 
-async def _sources(space: Workspace) -> dict[str, Mapping[str, Any]]:
-    """Where every Identity's key lives, as declared; as recorded while the manifests cannot be read."""
+async def _sources(space: Workspace) -> tuple[dict[str, Mapping[str, Any]], dict[str, str]]:
+    """Where every key lives, as declared, or as recorded without manifests; and by Identity, which of them it has."""
     from reconciler.engine.survey import key_sources, midnight
+    from reconciler.kinds import identity_keys
 
     recorded = space.ports.ledger.read(midnight(space.ports.clock.now()))
-    return key_sources(space.surveyor.load().desired, recorded)
+    sources = key_sources(space.surveyor.load().desired, recorded)
+    records = {ref.name: record.outputs for ref, record in recorded.records.items() if ref.kind == "Identity"}
+    names = sorted({name.partition("+")[0] for name in sources})
+    return sources, {name: identity_keys.current(name, records.get(name) or {}) for name in names}
 
 
 # --- identity --------------------------------------------------------------------------------------
@@ -110,17 +121,17 @@ def setup(
 
         hint = "put the key there, restore a backup, or write generate: ifMissing"
         raise Refused(
-            "never-generate", f"cannot make the key of Identity/{key.name}: its manifest says generate: never", hint=hint
+            "never-generate", f"cannot make the key of Identity/{key.identity}: its manifest says generate: never", hint=hint
         )
     public = key.wallet.generate(key.name, key.source)
     if copy is not None:
         key.wallet.backup(key.name, copy, _phrase(phrase_env, phrase_file, confirm=True))
-    facts = {"name": key.name, "publicKey": public, "created": not before, "where": key.where}
+    facts = {"name": key.identity, "publicKey": public, "created": not before, "where": key.where}
     if form == "json":
         output.document({**facts, "archived": str(archived) if archived else None, "backup": str(copy) if copy else None})
         return exits.OK
     output.data(public)
-    output.say(f"Identity/{key.name}: {'found' if before else 'made'} in {key.where}")
+    output.say(f"Identity/{key.identity}: {'found' if before else 'made'} in {key.where}")
     if copy is not None:
         output.say(f"backup in {copy}; restore it with: reconciler identity restore {key.name} {copy}")
     return exits.OK
@@ -133,7 +144,7 @@ def show(name: Name = None, form: Form = "text") -> int:
     if form == "json":
         output.document(facts)
         return exits.OK
-    rows = [("name", key.name), ("public key", facts["publicKey"] or "no key yet; make it with reconciler identity setup")]
+    rows = [("name", key.identity), ("public key", facts["publicKey"] or "no key yet; make it with reconciler identity setup")]
     rows += [("key", facts["where"]), ("registered", facts["registered"] or "no")]
     rows += [(f"subkey {sub}", public) for sub, public in facts["subkeys"].items()]
     rows += [(token["of"], f"{token['topic']}  {token['outpoint']}") for token in facts["tokens"]]
@@ -151,15 +162,15 @@ async def _published(space: Workspace, key: Key) -> dict[str, Any]:
         {"of": str(ref), "topic": token["topic"], "outpoint": token["outpoint"]}
         for ref, record in sorted(recorded.records.items())
         for token in record.outputs.get("tokens") or ()
-        if token["owner"].partition("#")[0] == key.name
+        if token["owner"].partition("#")[0].partition("+")[0] == key.identity
     ]
-    own = [token["outpoint"] for token in tokens if token["of"] == f"Identity/{key.name}"]
+    own = [token["outpoint"] for token in tokens if token["of"] == f"Identity/{key.identity}"]
     public = key.wallet.public_key(key.name) if key.exists else None
     desired = space.surveyor.load().desired
     wants = {ref.name: want for ref, want in desired.resources.items() if ref.kind == "Identity"} if desired else {}
-    named = [sub["name"] for sub in wants[key.name].spec.get("subkeys") or ()] if key.name in wants else []
+    named = [sub["name"] for sub in wants[key.identity].spec.get("subkeys") or ()] if key.identity in wants else []
     return {
-        "name": key.name,
+        "name": key.identity,
         "publicKey": public,
         "where": key.where,
         "registered": own[0] if own else None,
@@ -174,12 +185,12 @@ def verify(name: Name = None, form: Form = "text") -> int:
 
     key = _key(name)
     public = key.wallet.public_key(key.name) if key.exists else None
-    findings = with_workspace(lambda space: audit(space.ports, space.surveyor, key.name, public))
+    findings = with_workspace(lambda space: audit(space.ports, space.surveyor, key.identity, public))
     broken = [one for one in findings if one.ok is False]
     silent = [one for one in findings if one.ok is None]
     if form == "json":
         facts = [{"what": one.what, "ok": one.ok, "detail": one.detail} for one in findings]
-        output.document({"name": key.name, "publicKey": public, "holds": not broken, "findings": facts})
+        output.document({"name": key.identity, "publicKey": public, "holds": not broken, "findings": facts})
     else:
         paint = output.style_for(sys.stdout, GLOBALS.colour)
         words = {True: paint("good", "ok    "), False: paint("bad", "wrong "), None: paint("dim", "silent")}

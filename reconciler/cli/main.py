@@ -35,7 +35,7 @@ _TERRAFORM = {
 }
 
 # In the order of `--help`.
-_FAMILIES = ("author", "validate", "converge", "inspect", "daemon", "keys", "devnet", "proof")
+_FAMILIES = ("author", "validate", "converge", "inspect", "lifecycle", "state", "daemon", "keys", "devnet", "proof")
 # Building every verb costs more than `validate` itself takes, and editors call that one at every save.
 _ALONE = {"validate": "validate", "verify": "proof", "proof": "proof", "devnet": "devnet", "wallet": "keys", "identity": "keys"}
 # Parent of every fault of a command line; typer, which may bring its own click, names it nowhere that all its versions share.
@@ -123,7 +123,7 @@ def _unplanned(error: Exception) -> int:
     from reconciler.settings import SettingsError
 
     if isinstance(error, SettingsError):
-        from reconciler.cli.validate import show
+        from reconciler.cli.checking import show
 
         show(error.diagnostics, {error.diagnostics[0].at.file: error.text})
         return exits.ERROR

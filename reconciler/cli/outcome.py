@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from reconciler.compose import Workspace
     from reconciler.engine.execute import Report
     from reconciler.model.change import Change
-    from reconciler.model.intent import Outcome
+    from reconciler.model.intent import Outcome, Run
     from reconciler.model.plan import Plan
     from reconciler.model.record import Record
 
@@ -42,20 +42,30 @@ class Moved:
 
 @dataclass(slots=True)
 class Result:
-    """An apply, told. `moved` is by the name of the resource; `split` are the funding transactions of the plan."""
+    """An apply, told. `moved` is by the name of the resource; `split` are the funding transactions of the plan.
+
+    `resumed` are runs of an earlier plan that this command carried to their end, and `resumed_planned` what those were to cost.
+    """
 
     plan: Plan
     report: Report
     moved: dict[str, Moved] = field(default_factory=dict)
     split: list[Moved] = field(default_factory=list)
+    resumed: list[Moved] = field(default_factory=list)
+    resumed_planned: int = 0
     records: dict[str, Record] = field(default_factory=dict)
     recovered: dict[str, str] = field(default_factory=dict)
     code: int = exits.OK
 
     @property
     def spent(self) -> int:
-        """Satoshis that left the purse for this plan, returns subtracted."""
-        return sum(one.satoshis for one in (*self.moved.values(), *self.split))
+        """Satoshis that left the purse for this plan and for what it resumed, returns subtracted."""
+        return sum(one.satoshis for one in (*self.moved.values(), *self.split, *self.resumed))
+
+    @property
+    def planned(self) -> int:
+        """Satoshis that all of that was to cost."""
+        return self.plan.cost.satoshis + self.resumed_planned
 
     @property
     def done(self) -> int:
@@ -83,17 +93,35 @@ def gather(space: Workspace, plan: Plan, report: Report, recovered: Mapping[str,
             if (record := tx.record(change.ref)) is not None:
                 result.records[str(change.ref)] = record
         result.split = [moved(f"run_{plan.id}_{one.chain}") for one in plan.funding]
+        own = {one.run for one in (*result.moved.values(), *result.split)}
+        for run_id in sorted(set(recovered) - own):
+            if (run := tx.run(run_id)) is not None:
+                result.resumed.append(moved(run_id))
+                result.resumed_planned += _approved(run)
     result.code = code_of(plan, report)
     return result
+
+
+def _approved(run: Run) -> int:
+    """Satoshis that a run was planned to cost."""
+    from reconciler.model.change import Change
+    from reconciler.model.codec import decode
+    from reconciler.model.plan import Funding
+
+    if "funding" in run.subject:
+        split: Funding = decode(Funding, run.subject["funding"])
+        return split.cost.satoshis
+    change: Change = decode(Change, run.subject["change"])
+    return change.cost.satoshis
 
 
 def code_of(plan: Plan, report: Report) -> int:
     """The worst of it. One special cause for everything that failed, with nothing done, keeps its own code."""
     from reconciler.engine.execute import Fate
-    from reconciler.model.errors import Uncertain
+    from reconciler.model.errors import Attention, Uncertain
 
     errors = [one.error for one in report.results.values() if one.error is not None]
-    if any(isinstance(error, Uncertain) for error in errors):
+    if any(isinstance(error, Uncertain | Attention) for error in errors):
         return exits.ATTENTION
     if len(report.results) == len(plan.acting) and report.complete:
         return exits.PARTIAL if unfinished(plan) else exits.OK
@@ -121,7 +149,7 @@ def closing(result: Result, paint: Style) -> list[str]:
             lines.append(f"      {change.ref!s:<26} {paint('dim', 'skipped ' + one.why)}")
     lines += [f"      {c.ref!s:<26} {paint('dim', 'left aside: ' + (c.blocked or c.detail))}" for c in unfinished(plan)]
     done = f"{result.done} of {phrases.count(len(plan.acting), 'action')}"
-    money = f"Planned {phrases.sats(plan.cost.satoshis)}, spent {phrases.sats(result.spent)}."
+    money = f"Planned {phrases.sats(result.planned)}, spent {phrases.sats(result.spent)}."
     role, word = ("good", "Applied") if result.code == exits.OK else ("warning", "Partly applied")
     lines.append(paint(role, f"{word} {plan.id}: {done}.") + f" {money}")
     if waiting := [one for one in result.report.results.values() if one.fate.value == "pending"]:
@@ -159,7 +187,7 @@ def document(result: Result) -> dict[str, Any]:
         "resources": fates,
         "leftAside": [{"ref": str(c.ref), "why": c.blocked or c.detail} for c in unfinished(result.plan)],
         "recovered": result.recovered,
-        "planned": result.plan.cost.satoshis,
+        "planned": result.planned,
         "spent": result.spent,
         "exit": {"code": result.code, "reason": _WORDS.get(result.code, "failed")},
     }

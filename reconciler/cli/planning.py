@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reconciler.cli import exits, output
+from reconciler.cli import exits, output, revisions
 from reconciler.cli.context import GLOBALS, settings
-from reconciler.model.observation import Absent, Observation, Present, Unknown
+from reconciler.model.observation import Unknown
 
 if TYPE_CHECKING:
+    from reconciler.cli.revisions import Comparison
     from reconciler.compose import Workspace
     from reconciler.engine.survey import Survey
     from reconciler.model.change import Change
@@ -41,6 +42,10 @@ RefreshOnly = Annotated[
 ]
 Refresh = Annotated[bool, typer.Option("--refresh/--no-refresh", help="Look at the network, or believe the records.")]
 MaxSpend = Annotated[str | None, typer.Option("--max-spend", metavar="SATS", help="Refuse a plan that costs more.")]
+Recreate = Annotated[
+    list[str] | None,
+    typer.Option("--recreate", metavar="SEL", help="Make these anew, for their price: one transaction spends the old tokens."),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +61,25 @@ class Wish:
     refresh: bool = True
     max_spend: str | None = None
     approved: frozenset[str] = frozenset()
+    rev: str | None = None
+    base: str | None = None
+    kept: bool = False
+    recreate: Sequence[str] = ()
+    rollback: str | None = None
 
     @property
     def narrowed(self) -> bool:
         """Whether it is about less than everything."""
         return bool(self.targets or self.exclude)
 
-    def limits(self, survey: Survey, standing: Limits) -> Limits:
+    def limits(self, survey: Survey, standing: Limits, differing: frozenset[ResourceRef] | None = None) -> Limits:
         """The standing limits of the settings with this wish inside them; a flag never loosens a limit."""
         from reconciler.manifest import units
 
         known = labelled(survey.desired, survey.recorded.records)
         only = select(self.targets, known) if self.targets else None
+        if differing is not None:
+            only = differing & frozenset(known) if only is None else only & differing
         spend = standing.spend_run
         if self.max_spend is not None:
             try:
@@ -126,6 +138,7 @@ class Prepared:
     survey: Survey
     head: tuple[str, ...]
     bare: str
+    comparison: Comparison | None = None
 
 
 class Invalid(Exception):
@@ -143,33 +156,49 @@ async def opened(wish: Wish, **doors: Any) -> AsyncIterator[Workspace]:
     if wish.directory is not None:
         if not wish.directory.is_dir():
             raise typer.BadParameter(f"there is no directory {wish.directory}")
-        chosen = replace(chosen, source=wish.directory.resolve())
+        chosen = replace(chosen, source=wish.directory.resolve(), git=None)
     async with workspace(chosen, **doors) as space:
+        if wish.rev is not None:
+            revisions.move(space, wish.rev, verified=wish.kept)
         yield space
 
 
 async def prepare(space: Workspace, wish: Wish) -> Prepared:
     """Look, and plan. Invalid when the manifests have errors; they are shown as `validate` shows them."""
-    survey = await space.surveyor.survey(refresh=wish.refresh)
-    _show_diagnostics(space, survey)
-    if survey.loaded.desired is None and not (wish.destroy or wish.refresh_only):
+    from reconciler.engine.budget import effective
+    from reconciler.engine.hiding import given_up
+    from reconciler.engine.rollback import desired_at
+    from reconciler.engine.survey import steady
+
+    earlier = desired_at(space.ports, wish.rollback, space.settings.environment) if wish.rollback else None
+    survey = await space.surveyor.survey(refresh=wish.refresh, instead=earlier)
+    if earlier is None:
+        _show_diagnostics(space, survey)
+    if survey.loaded.desired is None and not (wish.destroy or wish.refresh_only or earlier):
         raise Invalid
     if wish.refresh_only:
         survey = replace(survey, desired=_remembered(survey, space.settings.environment))
-    survey = replace(survey, observed={ref: _steady(one) for ref, one in survey.observed.items()})
-    limits = wish.limits(survey, space.settings.limits)
+    survey = replace(survey, observed=steady(survey.observed))
+    if wish.recreate:
+        ordered = select(wish.recreate, {ref: {} for ref in survey.recorded.records})
+        survey = replace(survey, observed=given_up(survey.observed, ordered))
+    against = revisions.compare(space, wish.base, survey.desired.resources) if wish.base and survey.desired else None
+    with space.ports.ledger.begin() as tx:
+        standing = effective(space.settings.limits, tx, space.ports.clock.now())
+    limits = wish.limits(survey, standing, against.refs if against else None)
     plan = space.surveyor.plan(survey, limits)
     bare = space.surveyor.plan(survey, replace(limits, approved=frozenset())).id if limits.approved else plan.id
-    return Prepared(plan, survey, (_source_line(plan), await _observed_line(space, survey, wish), *survey.notes), bare)
+    told = [_source_line(plan), *([against.line()] if against else []), await _observed_line(space, survey, wish), *survey.notes]
+    return Prepared(plan, survey, tuple(told), bare, against)
 
 
 def _show_diagnostics(space: Workspace, survey: Survey) -> None:
-    from reconciler.cli.validate import show
+    from reconciler.cli.checking import show
     from reconciler.manifest.explain import summary
 
     loaded = survey.loaded
     if loaded.errors or (loaded.warnings and not GLOBALS.quiet):
-        show(loaded.diagnostics, space.ports.source.current().texts)
+        show(loaded.diagnostics, space.surveyor.ports.source.current().texts)
     if loaded.errors:
         output.say(summary(len(loaded.errors), len(loaded.warnings), loaded.documents, loaded.files))
 
@@ -185,26 +214,15 @@ def _remembered(survey: Survey, environment: str) -> Any:
     return replace(known, revision=survey.desired.revision if survey.desired else known.revision, resources=resources)
 
 
-def _steady(seen: Observation) -> Observation:
-    """An observation without how long it took: the same world must give the same plan id twice."""
-    copies = getattr(seen, "attributes", {}).get("replicas")
-    if not copies or not isinstance(seen, Present | Absent):
-        return seen
-    timeless = {
-        host: {sha256: {k: v for k, v in state.items() if k != "ms"} for sha256, state in held.items()}
-        for host, held in copies.items()
-    }
-    return replace(seen, attributes={**seen.attributes, "replicas": timeless})
-
-
 # --- the head: what the plan rests on ---------------------------------------------------------------
 
 
 def _source_line(plan: Plan) -> str:
+    from reconciler.engine.source import short
     from reconciler.planner import phrases
 
     where = f"env {plan.environment}" if plan.environment else "base"
-    return f"Source   {plan.revision}   {where}   {phrases.count(len(plan.changes), 'resource')}"
+    return f"Source   {short(plan.revision)}   {where}   {phrases.count(len(plan.changes), 'resource')}"
 
 
 async def _observed_line(space: Workspace, survey: Survey, wish: Wish) -> str:
@@ -297,7 +315,8 @@ def tell_plan(prepared: Prepared, form: str, next_step: str | None = None) -> No
         for line in as_lines(prepared.plan):
             output.data(line)
     elif form == "markdown":
-        output.data(as_markdown(prepared.plan))
+        against = prepared.comparison
+        output.data((against.markdown(prepared.plan.revision) + "\n" if against else "") + as_markdown(prepared.plan))
     else:
         output.data(plan_text(prepared, next_step))
 

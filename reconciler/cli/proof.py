@@ -9,12 +9,15 @@ import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
-from reconciler.cli import exits, output
+from reconciler.cli import audit, exits, output
+from reconciler.cli.approve import verify_plan
 from reconciler.cli.context import GLOBALS, with_workspace
+from reconciler.cli.rotation import key_check
 
 if TYPE_CHECKING:
     from reconciler.compose import Workspace
@@ -28,6 +31,12 @@ Headers = Annotated[
     Path | None,
     typer.Option("--headers", help="Block headers you trust: 80 bytes each, from height 0. Without it that link stays open."),
 ]
+Keys = Annotated[
+    Path | None,
+    typer.Option(
+        "--identity", help="A proof of the identity that signed: was its key honoured when this was mined?", dir_okay=False
+    ),
+]
 _HEADER = 80
 _BLOCK = 1 << 20
 _WORDS = {True: ("good", "ok"), False: ("bad", "failed"), None: ("dim", "open")}
@@ -36,10 +45,25 @@ _WORDS = {True: ("good", "ok"), False: ("bad", "failed"), None: ("dim", "open")}
 def bind(app: typer.Typer) -> None:
     """Add the verbs."""
     app.command()(proof)
-    family = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check a proof file offline: no ledger, no network.")
+    says = "Check a proof file, or who approved a plan file, offline: no ledger, no network."
+    family = typer.Typer(cls=_OrPlan, no_args_is_help=True, rich_markup_mode=None, help=says)
     for verb in (dataset, advertisement, identity):
         family.command()(verb)
+    family.command("audit")(audit.verify)
+    family.command("plan")(verify_plan)
     app.add_typer(family, name="verify")
+    audit.bind(app)
+
+
+class _OrPlan(TyperGroup):
+    """`verify PLANFILE` is `verify plan PLANFILE`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """What looks like a file is one."""
+        first = args[0] if args else ""
+        if first not in self.commands and not first.startswith("-") and (set("./") & set(first) or Path(first).is_file()):
+            args = ["plan", *args]
+        return super().resolve_command(ctx, args)
 
 
 def proof(
@@ -86,14 +110,14 @@ async def _assemble(space: Workspace, ref: ResourceRef, path: str | None) -> tup
     return data, {"subject": str(ref), "outpoint": str(outpoint), "height": mined.height if mined else 0, "file": path}
 
 
-def dataset(bundle: Bundle, content: Content = None, headers: Headers = None, form: Form = "text") -> int:
+def dataset(bundle: Bundle, content: Content = None, headers: Headers = None, identity: Keys = None, form: Form = "text") -> int:
     """Check the proof of a dataset: file, list of files, signature, token, transaction, block."""
-    return _verify("Dataset", bundle, content, headers, form)
+    return _verify("Dataset", bundle, content, headers, form, identity)
 
 
-def advertisement(bundle: Bundle, headers: Headers = None, form: Form = "text") -> int:
+def advertisement(bundle: Bundle, headers: Headers = None, identity: Keys = None, form: Form = "text") -> int:
     """Check the proof of an advertisement's signed service document."""
-    return _verify("Advertisement", bundle, None, headers, form)
+    return _verify("Advertisement", bundle, None, headers, form, identity)
 
 
 def identity(bundle: Bundle, headers: Headers = None, form: Form = "text") -> int:
@@ -101,8 +125,10 @@ def identity(bundle: Bundle, headers: Headers = None, form: Form = "text") -> in
     return _verify("Identity", bundle, None, headers, form)
 
 
-def _verify(kind: str, path: Path, content: Path | None, headers: Path | None, form: str) -> int:
-    checks, subject = _checks(kind, _read(path), _sha256(content) if content else None, _chain(headers) if headers else None)
+def _verify(kind: str, path: Path, content: Path | None, headers: Path | None, form: str, signer: Path | None = None) -> int:
+    checks, subject = _checks(kind, _read(path), _sha256(content) if content else None, chain_of(headers) if headers else None)
+    if signer is not None:
+        checks.append(key_check(_read(path), _read(signer)))
     broken = [check.name for check in checks if check.ok is False]
     if form == "json":
         links = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in checks]
@@ -159,7 +185,7 @@ def _sha256(path: Path) -> str:
     return total.hexdigest()
 
 
-def _chain(path: Path) -> Callable[[int, str], bool]:
+def chain_of(path: Path) -> Callable[[int, str], bool]:
     """Whether a block of that height and hash stands in a file of headers."""
     from reconciler.wire.proof import parse_header
 

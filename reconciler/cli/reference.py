@@ -119,7 +119,7 @@ def build(
     form: Annotated[Literal["yaml", "json"], typer.Option("-o", "--output", help="How it is written.")] = "yaml",
 ) -> int:
     """Print every manifest as the planner sees it: patches merged, defaults filled, units canonical. Secrets stay references."""
-    from reconciler.cli.validate import repository, show
+    from reconciler.cli.checking import repository, show
 
     if environment is not None:
         GLOBALS.environment = environment

@@ -1,14 +1,16 @@
-"""A block headers service over the world's chain, and an index of spent outputs.
+"""A block headers service over the world's chain, and an index of outputs, spent and unspent.
 
-Paths and shapes are those of the Block Headers Service; `spent` has the shape of WhatsOnChain. A root at a height above the
-tip is UNABLE_TO_VERIFY: the service has not seen that block, which is not the same as INVALID.
+Paths and shapes are those of the Block Headers Service; `spent`, `unspent` and `beef` have the shape of WhatsOnChain. A root at
+a height above the tip is UNABLE_TO_VERIFY: the service has not seen that block, which is not the same as INVALID.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from reconciler.devnet.blocks import Block
@@ -16,6 +18,7 @@ from reconciler.devnet.chain import Chain
 from reconciler.model.errors import RemoteProtocolError
 from reconciler.model.ref import Outpoint
 from reconciler.wire import headers as wire
+from reconciler.wire.beef import write_beef
 from reconciler.wire.headers import Confirmation, RootCheck
 
 # What the service returns at most per request.
@@ -38,6 +41,8 @@ class HeaderService:
                 Route("/api/v1/chain/header/state/{hash}", self._state),
                 Route("/api/v1/chain/header/{hash}", self._by_hash),
                 Route("/v1/bsv/devnet/tx/{txid}/{vout:int}/spent", self._spent),
+                Route("/v1/bsv/devnet/tx/{txid}/beef", self._beef),
+                Route("/v1/bsv/devnet/script/{digest}/unspent/all", self._unspent),
             ]
         )
 
@@ -112,6 +117,25 @@ class HeaderService:
         if spender is None:
             return JSONResponse({"error": "not spent, or not known"}, 404)
         return JSONResponse({"txid": spender[0], "vin": spender[1]})
+
+    async def _beef(self, request: Request) -> Response:
+        txid = request.path_params["txid"]
+        if self.chain.live(txid) is None:
+            return JSONResponse({"error": "not found"}, 404)
+        return PlainTextResponse(write_beef(txid, self.chain.source).hex())
+
+    async def _unspent(self, request: Request) -> Response:
+        digest = request.path_params["digest"]
+        return JSONResponse(wire.unspent_json(digest, self._paying(digest)))
+
+    def _paying(self, digest: str) -> Iterator[wire.Unspent]:
+        """Every output of a live transaction that pays the script of that digest and is not spent."""
+        for txid in self.chain.state.standings:
+            tx, standing = self.chain.live(txid), self.chain.state.standings[txid]
+            for vout, output in enumerate(tx.outputs if tx is not None else ()):
+                at = Outpoint(txid, vout)
+                if wire.script_digest(output.script) == digest and self.chain.spender(at) is None:
+                    yield wire.Unspent(at, output.satoshis, standing.height)
 
 
 def _number(request: Request, name: str, default: int | None = None) -> int | None:

@@ -5,12 +5,13 @@ does; overlay nodes it reaches over the network. Bytes are accepted whether or n
 appears later, which is how deployed hosts behave, so clients poll `ls_uhrp`.
 
 Mutual authentication and payment are not spoken here. The uploader is whoever the header `x-bsv-auth-identity-key` names
-("devnet" without it), and the price is 0 unless configured, in which case an upload is answered with 402.
+("devnet" without it), and the price is 0 unless configured, in which case an upload or a renewal is answered with 402.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,16 +54,18 @@ class Stored:
 
 @dataclass(slots=True)
 class HostState:
-    """Everything a host remembers besides the bytes."""
+    """Everything a host remembers besides the bytes; `downloads` counts readings by others than publishers, by SHA-256."""
 
     objects: dict[str, Stored] = field(default_factory=dict)
     uploads: int = 0
     coin: tuple[Outpoint, int] | None = None
     unsent: dict[tuple[str, str], None] = field(default_factory=dict)
+    renewals: int = 0
+    downloads: Counter[str] = field(default_factory=Counter)
 
     def copy(self) -> HostState:
         """An independent state that is equal now."""
-        return HostState(dict(self.objects), self.uploads, self.coin, dict(self.unsent))
+        return HostState(dict(self.objects), self.uploads, self.coin, dict(self.unsent), self.renewals, self.downloads.copy())
 
 
 class StorageHost:
@@ -131,6 +134,7 @@ class StorageHost:
         """Extend the promise: the old token is spent into the new one."""
         renewed = self._issue(replace(item, expires=item.expires + minutes * 60))
         self.state.objects[item.id] = renewed
+        self.state.renewals += 1
         await self.announce()
         return renewed
 

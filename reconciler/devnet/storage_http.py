@@ -44,6 +44,7 @@ class StorageApp:
                 Route("/put", self._put, methods=put),
                 Route("/list", self._list),
                 Route("/find", self._find),
+                Route("/downloads", self._downloads),
                 Route("/renew", self._renew, methods=post),
                 Route("/cdn/{id}", self._cdn),
                 Route("/health", self._health),
@@ -71,8 +72,7 @@ class StorageApp:
             return _refused(error)
         amount = self.host.quote(size, minutes)
         if amount:
-            status, body = wire.error_answer("ERR_PAYMENT_REQUIRED")
-            return JSONResponse(body, status, headers={"x-bsv-payment-satoshis-required": str(amount)})
+            return _unpaid(amount)
         self.host.state.uploads += 1
         facts = {
             "fileSize": size,
@@ -134,6 +134,13 @@ class StorageApp:
         answer = wire.find_answer(wire.StoredFile(f"cdn/{item.id}", item.size, item.media_type, item.expires))
         return JSONResponse(answer)
 
+    async def _downloads(self, request: Request) -> Response:
+        try:
+            sha256 = parse_uhrp(request.query_params.get("uhrpUrl", ""))
+        except RemoteProtocolError:
+            return _error("ERR_NO_UHRP_URL")
+        return JSONResponse(wire.downloads_answer(self.host.state.downloads[sha256]))
+
     async def _renew(self, request: Request) -> Response:
         try:
             sha256, minutes = wire.parse_renewal(await request.body())
@@ -142,6 +149,8 @@ class StorageApp:
         item = self.host.find(sha256, _caller(request))
         if item is None:
             return _error("ERR_OLD_ADVERTISEMENT_NOT_FOUND")
+        if amount := self.host.quote(item.size, minutes):
+            return _unpaid(amount)
         renewed = await self.host.renew(item, minutes)
         return JSONResponse(wire.renew_answer(wire.Renewal(item.expires, renewed.expires, 0)))
 
@@ -155,6 +164,9 @@ class StorageApp:
         if span is None:
             return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
         start, stop = span
+        # Whoever reads the beginning reads the file; the rest of a download in parts is the same download.
+        if start == 0 and request.headers.get("x-purpose") != "probe":
+            self.host.state.downloads[item.sha256] += 1
         partial = "range" in request.headers and (start, stop) != (0, size)
         if partial:
             headers["content-range"] = f"bytes {start}-{stop - 1}/{size}"
@@ -175,6 +187,7 @@ class StorageApp:
                 "objects": sum(size is not None for size in sizes),
                 "bytes": sum(size or 0 for size in sizes),
                 "uploads": host.state.uploads,
+                "renewals": host.state.renewals,
                 "openUploads": host.open_uploads,
                 "maxOpenUploads": host.max_open_uploads,
                 "unannounced": len(host.state.unsent),
@@ -222,6 +235,11 @@ def _error(code: str) -> Response:
 def _refused(error: RemoteProtocolError) -> Response:
     """A refusal by the code the reader found; what was not even readable counts as a missing size."""
     return _error(error.code if error.code in wire.ERRORS else "ERR_NO_SIZE")
+
+
+def _unpaid(amount: int) -> Response:
+    status, body = wire.error_answer("ERR_PAYMENT_REQUIRED")
+    return JSONResponse(body, status, headers={"x-bsv-payment-satoshis-required": str(amount)})
 
 
 def _problem(status: int, description: str) -> Response:

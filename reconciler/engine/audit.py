@@ -14,7 +14,8 @@ from reconciler.model.observation import Absent, Observation, Unknown
 from reconciler.model.record import Record
 from reconciler.model.ref import ResourceRef
 from reconciler.ports import Ports
-from reconciler.wire import descriptor
+from reconciler.wire import descriptor, succession
+from reconciler.wire.document import open_envelope
 
 # The state of one token or copy on one host -> whether that is as it should be; None where nobody can tell.
 _STATES: Mapping[str, bool | None] = {"held": True, "ok": True, "missing": False, "corrupt": False}
@@ -41,14 +42,30 @@ async def audit(ports: Ports, surveyor: Surveyor, name: str, public_key: str | N
         nets = [read_net(ref.name, one.body["spec"]) for ref, one in recorded.records.items() if ref.kind == "Network"]
         known = {token["outpoint"] for record in owned.values() for token in record.outputs.get("tokens") or ()}
         found += await _strangers(ports, nets, public_key, known)
+        mine = owned.get(ResourceRef("Identity", name))
+        if mine is not None and mine.outputs.get("keys"):
+            found += [_chain(mine, ports)]
+            for old in mine.outputs["keys"][:-1]:
+                found += await _strangers(ports, nets, old["publicKey"], known, f"replaced key {old['publicKey'][:8]}…")
     return found
+
+
+def _chain(record: Record, ports: Ports) -> Finding:
+    """Whether the published statements lead from the first key to the one that signs now."""
+    if not record.outputs.get("document"):
+        return Finding("keys", None, "nothing is published that names them")
+    try:
+        chain = succession.periods(*open_envelope(ports.blobs.get(record.outputs["document"]["digest"])))
+    except (RemoteProtocolError, Refused) as error:
+        return Finding("keys", False, error.message)
+    return Finding("keys", True, f"{len(chain)} keys, each signed over to the next by both")
 
 
 def _owner(record: Record) -> str | None:
     """The Identity whose key a record's tokens are locked to."""
     if record.ref.kind == "Identity":
         return record.ref.name
-    return next((token["owner"].partition("#")[0] for token in record.outputs.get("tokens") or ()), None)
+    return next((token["owner"].partition("#")[0].partition("+")[0] for token in record.outputs.get("tokens") or ()), None)
 
 
 def _key(record: Record | None, public_key: str | None) -> Finding:
@@ -82,13 +99,13 @@ def _seen(name: str, record: Record, seen: Observation) -> list[Finding]:
     return found
 
 
-async def _strangers(ports: Ports, nets: Iterable[Net], public_key: str, known: set[str]) -> list[Finding]:
+async def _strangers(ports: Ports, nets: Iterable[Net], public_key: str, known: set[str], which: str = "key") -> list[Finding]:
     """Descriptors of this key that hosts show and no record knows: a lost ledger, or a stolen key."""
     asked = [(net, host) for net in nets for host in net.overlays]
     query: Json = {"identityKey": public_key}
 
     async def one(net: Net, host: Json) -> Finding:
-        what = f"key on {host.name} of {net.name}"
+        what = f"{which} on {host.name} of {net.name}"
         try:
             answers = await ports.overlay.lookup(host, descriptor.SERVICE, query)
         except (Unavailable, RemoteProtocolError, Refused) as error:

@@ -10,24 +10,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reconciler.engine.ancestry import beef_of
+from reconciler.engine.death import acquit, bury, contest, rival_of
 from reconciler.engine.standing import state
 from reconciler.kinds.network import Net
 from reconciler.model.canonical import Json
-from reconciler.model.errors import ReconcilerError, RemoteProtocolError
+from reconciler.model.errors import ReconcilerError, Refused, RemoteProtocolError, Uncertain
 from reconciler.model.intent import RunState
 from reconciler.model.record import RecordedState
 from reconciler.model.ref import Outpoint, ResourceRef
 from reconciler.model.status import Condition, Truth
 from reconciler.ports import Ports, StoredTx
+from reconciler.wire import arc
 from reconciler.wire.bump import parse_bump
 
 # Blocks after which a proof is taken as final and no longer looked at.
 FINAL_DEPTH = 100
+# What a broadcaster says of a transaction that may never be mined.
+_DOUBTFUL = (arc.Verdict.REJECTED, arc.Verdict.DOUBLE_SPEND)
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A transaction whose standing changed: from -> to is one of seen, mined, lost."""
+    """A transaction whose standing changed: from -> to is one of seen, mined, lost, contested, rejected."""
 
     txid: str
     before: str
@@ -39,9 +43,12 @@ async def confirm(ports: Ports, nets: Mapping[str, Net]) -> list[Moved]:
     """Look at every transaction that is not final; `nets` maps a chain name to the network to ask. Silence changes nothing."""
     with ports.ledger.begin() as tx:
         pending = [t for t in tx.transactions() if t.state in ("seen", "mined") and t.chain in nets]
-    moved = []
+    moved: list[Moved] = []
     tips: dict[str, int] = {}
+    buried: frozenset[str] = frozenset()
     for stored in pending:
+        if stored.txid in buried:
+            continue
         net = nets[stored.chain]
         try:
             if net.name not in tips:
@@ -53,7 +60,14 @@ async def confirm(ports: Ports, nets: Mapping[str, Net]) -> list[Moved]:
             continue
         if step is not None:
             moved.append(step)
+            buried = _rejected(ports) if step.after == "rejected" else buried
     return moved
+
+
+def _rejected(ports: Ports) -> frozenset[str]:
+    """What is dead by now: a transaction takes with it what was built on it."""
+    with ports.ledger.begin() as tx:
+        return frozenset(one.txid for one in tx.transactions(state="rejected"))
 
 
 async def _look(ports: Ports, net: Net, stored: StoredTx) -> Moved | None:
@@ -67,15 +81,47 @@ async def _look(ports: Ports, net: Net, stored: StoredTx) -> Moved | None:
         if proven is not None:
             _write(ports, proven)
             return Moved(stored.txid, stored.state, "mined", proven.height)
+    verdict = arc.verdict(status.status, status.detail) if status is not None else None
     if stored.state == "mined":
-        _write(ports, replace(stored, state="seen", proof=b"", height=0, block=""))
-        await ports.chain.broadcast(beef_of(ports.ledger, stored.txid), stored.txid, net.broadcasters)
-        return Moved(stored.txid, "mined", "seen")
-    if status is None:
-        # Accepted once and now unknown everywhere: the same bytes again, never others.
-        await ports.chain.broadcast(beef_of(ports.ledger, stored.txid), stored.txid, net.broadcasters)
-        return Moved(stored.txid, "seen", "lost")
+        _write(ports, _unproven(stored))
+    if verdict in _DOUBTFUL and status is not None:
+        return await _doubted(ports, net, stored, status.detail or status.status)
+    if stored.state == "mined" or status is None or "ORPHAN" in f"{status.status} {status.detail}".upper():
+        # Accepted once and now without its block, unknown everywhere, or without its parents: the same bytes again, never others.
+        return await _again(ports, net, stored, "seen" if status is not None or stored.state == "mined" else "lost")
+    if verdict is arc.Verdict.ACCEPTED:
+        with ports.ledger.begin() as tx:
+            acquit(tx, stored, ports.clock.now())
     return None
+
+
+async def _again(ports: Ports, net: Net, stored: StoredTx, after: str) -> Moved | None:
+    try:
+        await ports.chain.broadcast(beef_of(ports.ledger, stored.txid), stored.txid, net.broadcasters)
+    except (Refused, Uncertain) as error:
+        if error.code in ("tx-rejected", "double-spend"):
+            return await _doubted(ports, net, stored, error.message)
+    except ReconcilerError:
+        # It is tried again at the next look; that its block is gone is written down already.
+        pass
+    return Moved(stored.txid, stored.state, after) if after != stored.state else None
+
+
+async def _doubted(ports: Ports, net: Net, stored: StoredTx, why: str) -> Moved | None:
+    """It was accepted and somebody now says no: dead when a rival is deep in the chain, else in doubt and for a person to see."""
+    rival = await rival_of(ports, net, stored)
+    now = ports.clock.now()
+    with ports.ledger.begin() as tx:
+        # What is in the ledger now: its proof may have been taken back a moment ago.
+        current = tx.transaction(stored.txid) or stored
+        if rival is not None and rival.proves:
+            bury(tx, current, rival, now)
+            return Moved(stored.txid, stored.state, "rejected")
+        return Moved(stored.txid, stored.state, "contested") if contest(tx, current, why, now) else None
+
+
+def _unproven(stored: StoredTx) -> StoredTx:
+    return replace(stored, state="seen", proof=b"", height=0, block="")
 
 
 async def _proven(ports: Ports, net: Net, stored: StoredTx, raw: bytes) -> StoredTx | None:
@@ -91,6 +137,8 @@ async def _proven(ports: Ports, net: Net, stored: StoredTx, raw: bytes) -> Store
 def _write(ports: Ports, stored: StoredTx) -> None:
     with ports.ledger.begin() as tx:
         tx.put_transaction(stored)
+        if stored.proof:
+            acquit(tx, stored, ports.clock.now())
 
 
 def depths(ports: Ports, recorded: RecordedState, tips: Mapping[str, int]) -> dict[ResourceRef, int]:

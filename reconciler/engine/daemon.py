@@ -36,6 +36,8 @@ class Daemon:
         self.timers = timers
         self.schedule = schedule
         self.workers = [Worker(ports, handlers.table(), f"{owner}/{index}") for index in range(workers)]
+        self._working: list[asyncio.Task[None]] = []
+        self._heard = (0,) * workers
 
     def put(self, key: str) -> None:
         """Ask for a pass over a key; a hint, harmless to repeat."""
@@ -45,18 +47,27 @@ class Daemon:
 
     @property
     def heartbeat(self) -> int:
-        """Grows while workers turn; what a watchdog watches."""
-        return sum(worker.beats for worker in self.workers)
+        """Grows while workers turn."""
+        return sum(worker.pulse.beats for worker in self.workers)
+
+    def alive(self) -> bool:
+        """Whether every worker got on since this was last true: what a watchdog asks. One that hangs is enough to be not."""
+        beats = tuple(worker.pulse.beats for worker in self.workers)
+        for now, then, task in zip(beats, self._heard, self._working, strict=False):
+            if now == then and not task.done():
+                return False
+        self._heard = beats
+        return True
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; then claim nothing more, let what is in flight finish, and return."""
-        log.info("daemon.started", extra={"revision": self.handlers.mode})
+        log.info("daemon.started", extra={"outcome": self.handlers.mode})
         self.put("plan")
         self.put("confirm")
         for key, seconds in self.timers:
             self.schedule(key, seconds, self.put)
         watching = asyncio.ensure_future(self._watch())
-        working = [asyncio.ensure_future(worker.run()) for worker in self.workers]
+        working = self._working = [asyncio.create_task(worker.run()) for worker in self.workers]
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait({stopping, watching, *working}, return_when=asyncio.FIRST_COMPLETED)
         for worker in self.workers:

@@ -8,10 +8,12 @@ replayed); refusals are, so a replay takes the same path.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 from reconciler.controller import Steps
 from reconciler.engine.backoff import retry_at
+from reconciler.engine.faults import guarded
 from reconciler.engine.journal import Budget, Journal, parents_of
 from reconciler.engine.perform import perform
 from reconciler.engine.progress import Progress, Watcher, unwatched
@@ -19,7 +21,7 @@ from reconciler.engine.rejection import outlived
 from reconciler.engine.route import Route, straight
 from reconciler.model.canonical import Json
 from reconciler.model.codec import encode
-from reconciler.model.effect import Attest, Broadcast, Effect, Generate, Sign, Store, TokenOutput
+from reconciler.model.effect import Attest, Broadcast, Effect, Generate, Renew, Sign, Store, TokenOutput
 from reconciler.model.errors import GuardRefused, LocalProtocolError, Refused, Unavailable, Uncertain
 from reconciler.model.intent import Done, Intent, IntentState, Outcome, Retry, Stalled
 from reconciler.ports import Coin, Ports
@@ -27,6 +29,12 @@ from reconciler.ports import Coin, Ports
 Result = Mapping[str, Json]
 # Effects that touch only our own keys.
 LOCAL = (Generate, Attest, Sign)
+# Looks at coins right before a transaction spends them; raises when they must not be.
+Vet = Callable[[Sequence[Coin]], Awaitable[None]]
+
+
+async def unvetted(coins: Sequence[Coin]) -> None:
+    """Nobody can tell; the coins are believed."""
 
 
 async def drive(
@@ -37,15 +45,16 @@ async def drive(
     watch: Watcher = unwatched,
     attempt: int = 0,
     route: Route = straight,
+    vet: Vet = unvetted,
 ) -> Outcome:
-    """Advance a run as far as the world allows. Invariant and Conflict pass through: they stop the worker."""
+    """Advance a run as far as the world allows. Invariant and Conflict pass through: they stop this run, and no other."""
     seq = 0
     try:
-        effect = next(steps)
+        effect = guarded(lambda: next(steps))
         while True:
-            result = await _step(journal, seq, effect, ports, budget, watch, route)
+            result = await _step(journal, seq, effect, ports, budget, watch, route, vet)
             seq += 1
-            effect = steps.send(result)
+            effect = guarded(partial(steps.send, result))
     except StopIteration as stop:
         return Done(stop.value or {})
     except Refused as error:
@@ -57,7 +66,9 @@ async def drive(
         steps.close()
 
 
-async def _step(journal: Journal, seq: int, effect: Effect, ports: Ports, budget: Budget, watch: Watcher, route: Route) -> Result:
+async def _step(
+    journal: Journal, seq: int, effect: Effect, ports: Ports, budget: Budget, watch: Watcher, route: Route, vet: Vet
+) -> Result:
     name, key = type(effect).__name__, journal.run.key
     known = journal.recall(seq, effect)
     if known is not None and known.state is not IntentState.OPEN:
@@ -67,6 +78,7 @@ async def _step(journal: Journal, seq: int, effect: Effect, ports: Ports, budget
     coins = journal.open(seq, effect)
     try:
         if isinstance(effect, Sign):
+            await vet(coins)
             result = _sign(journal, seq, effect, ports, budget, coins)
         else:
             result = await _performed(route(effect), ports, begun=known is not None)
@@ -85,7 +97,7 @@ async def _step(journal: Journal, seq: int, effect: Effect, ports: Ports, budget
 async def _performed(effect: Effect, ports: Ports, *, begun: bool) -> Result:
     """What came of it. `begun`: an earlier attempt may have reached the world."""
     try:
-        return await perform(effect, ports)
+        return await perform(effect, ports, begun=begun)
     except Refused as error:
         if not isinstance(effect, Broadcast):
             raise
@@ -125,5 +137,7 @@ def about(effect: Effect) -> Result:
     """The few facts of an effect that a watcher wants: never its contents."""
     if isinstance(effect, Store):
         return {"host": effect.host.name, "blobs": len(effect.blobs), "bytes": sum(blob.size for blob in effect.blobs)}
+    if isinstance(effect, Renew):
+        return {"host": effect.host.name, "copies": len(effect.copies)}
     shown = encode(effect)
     return {name: shown[name] for name in ("key", "txid", "topics", "digest", "depth") if name in shown}

@@ -8,16 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from reconciler.engine import faults
 from reconciler.engine.route import pays
 from reconciler.engine.run import Runner
 from reconciler.kinds.network import Net, read_net
 from reconciler.model.canonical import Json
 from reconciler.model.change import Change
-from reconciler.model.effect import Endpoint
-from reconciler.model.errors import ReconcilerError, Unavailable, Uncertain
+from reconciler.model.endpoint import Endpoint
+from reconciler.model.errors import GuardRefused, ReconcilerError, Unavailable, Uncertain
 from reconciler.model.intent import Done, Retry, Stalled, Waiting
 from reconciler.model.plan import Funding, Plan
 from reconciler.model.ref import ResourceRef
+from reconciler.planner.guard import let_through
 
 # Changes worked on at once unless the caller says otherwise.
 PARALLELISM = 4
@@ -62,13 +64,20 @@ class Report:
 
 @dataclass(slots=True)
 class Executor:
-    """Executes one plan. `stop()` lets what is in flight finish its step and begins nothing new."""
+    """Executes one plan. `stop()` lets what is in flight finish its step and begins nothing new.
+
+    `passed` are guards that somebody let pass for this plan.
+    """
 
     runner: Runner
     plan: Plan
     parallelism: int = PARALLELISM
     report: Report = field(default_factory=Report)
     stopped: bool = False
+    passed: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.passed |= let_through(self.plan.guards)
 
     def stop(self) -> None:
         """Begin nothing more."""
@@ -104,11 +113,16 @@ class Executor:
             if self.stopped:
                 return Result(change.ref, Fate.CANCELLED, "not started")
             try:
-                outcome = await self.runner.change(change, self.plan.lineage, self.plan.revision)
+                outcome = await self.runner.change(change, self.plan.lineage, self.plan.revision, self.passed)
             except (Unavailable, Uncertain) as failure:
                 return Result(change.ref, Fate.PENDING, failure.message, failure)
             except ReconcilerError as failure:
                 return Result(change.ref, Fate.FAILED, failure.message, failure)
+            except Exception as bug:
+                # Nobody else's work stops for it; what its own journal holds is resumed once it is mended.
+                named = faults.fault(bug)
+                faults.tell(str(change.ref), named, bug)
+                return Result(change.ref, Fate.FAILED, named.message, named)
         match outcome:
             case Done():
                 return self._ready(change)
@@ -124,7 +138,7 @@ class Executor:
         with self.runner.ports.ledger.begin() as tx:
             record = tx.record(change.ref)
         ready = record.status.condition("Ready") if record else None
-        if ready is not None and ready.reason == "NotAdmitted":
+        if ready is not None and ready.reason in ("NotAdmitted", "Hidden"):
             return Result(change.ref, Fate.FAILED, ready.message)
         return Result(change.ref, Fate.DONE)
 
@@ -154,8 +168,9 @@ class Executor:
         try:
             for net in self._nets():
                 await self.runner.require_newest(net)
-            outcome = await self.runner.funding(funding, self.plan.id, self._broadcasters(funding.chain))
-        except (Unavailable, Uncertain) as failure:
+            headers = next((net.headers for net in self._nets() if net.chain == funding.chain), None)
+            outcome = await self.runner.funding(funding, self.plan.id, self._broadcasters(funding.chain), headers, self.passed)
+        except (Unavailable, Uncertain, GuardRefused) as failure:
             return failure
         match outcome:
             case Stalled(error) | Retry(_, error):

@@ -6,13 +6,17 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 from datetime import datetime
 
-from reconciler.engine import probes
+from reconciler.engine import farewell, hiding, probes, rotation
+from reconciler.engine.demands import answered, demand
+from reconciler.engine.policy import keeps, kept, policy_of
+from reconciler.engine.standing import state
 from reconciler.model.canonical import Json, digest
 from reconciler.model.change import Change, Verb
+from reconciler.model.errors import ReconcilerError
 from reconciler.model.intent import Done, IntentState, Outcome, Retry, Run, RunState, Stalled, Waiting
 from reconciler.model.record import Record, RecordedState
 from reconciler.model.ref import ResourceRef
-from reconciler.model.resource import DeletionPolicy, DesiredState, Lifecycle, Prune
+from reconciler.model.resource import DesiredState
 from reconciler.model.status import Condition, Status, Truth, summarise
 from reconciler.ports import Lease, LedgerTransaction, Ports
 
@@ -24,6 +28,8 @@ def finish(ports: Ports, run: Run, change: Change, outcome: Outcome, lease: Leas
     now = ports.clock.now()
     with ports.ledger.begin() as tx:
         tx.check_fence(lease.key, lease.fence)
+        if isinstance(outcome, Done | Stalled):
+            answered(tx, run.id)
         match outcome:
             case Done(outputs):
                 _done(tx, run, change, outputs, revision, now)
@@ -41,6 +47,19 @@ def finish(ports: Ports, run: Run, change: Change, outcome: Outcome, lease: Leas
                 _state(tx, change, [("Reconciling", Truth.TRUE, "Waiting", why)], now)
 
 
+def halt(ports: Ports, run: Run, error: ReconcilerError) -> None:
+    """A run that stays open and cannot go on: said on its resource, and on the list of what waits for a person."""
+    now = ports.clock.now()
+    with ports.ledger.begin() as tx:
+        demand(tx, run.id, error.code, error.message, now)
+        if not run.key.startswith("ref/"):
+            return
+        ref = ResourceRef.parse(run.key.removeprefix("ref/"))
+        record = tx.record(ref)
+        generation = record.generation if record else 0
+        state(tx, ref, [Condition("Stalled", Truth.TRUE, error.code, error.message, generation, now)])
+
+
 def _done(tx: LedgerTransaction, run: Run, change: Change, outputs: Mapping[str, Json], revision: str, now: datetime) -> None:
     fees, paid, locked = spent(tx, run.id)
     txids = [intent.result["txid"] for intent in tx.intents(run.id) if intent.effect == "Sign"]
@@ -50,7 +69,10 @@ def _done(tx: LedgerTransaction, run: Run, change: Change, outputs: Mapping[str,
     else:
         # The status may have learned of depths, probes and protection since the plan was made.
         change = replace(change, before=tx.record(change.ref) or change.before)
-        tx.put_record(_record(change, outputs, revision, now, (fees, paid), refusals(tx, run.id)))
+        submits = [i.result for i in tx.intents(run.id) if i.effect == "Submit" and i.state is IntentState.DONE]
+        facts = {"hiding": hiding.counted(change, outputs, submits, now)} if submits else {}
+        tx.put_record(record_of(change, outputs, revision, now, (fees, paid), refusals(tx, run.id), facts))
+    farewell.remember(tx, [intent.result for intent in tx.intents(run.id) if intent.effect == "Retract"], now)
     tx.advance()
     tx.close_run(run.id, RunState.DONE)
     detail = {"run": run.id, "verb": change.verb.value, "reason": change.reason.value, "generation": change.generation}
@@ -67,7 +89,7 @@ def spent(tx: LedgerTransaction, run_id: str) -> tuple[int, int, int]:
             stored = tx.transaction(intent.result["txid"])
             if stored is not None and stored.state not in ("signed", "rejected"):
                 fees, locked = fees + intent.result["fee"], locked + intent.result["locked"]
-        elif intent.effect == "Store" and intent.state is IntentState.DONE:
+        elif intent.effect in ("Store", "Renew") and intent.state is IntentState.DONE:
             paid += sum(item["paid"] for item in intent.result.values())
     return fees, paid, locked
 
@@ -96,26 +118,38 @@ def refusals(tx: LedgerTransaction, run_id: str) -> str:
     return "; ".join(said)
 
 
-def _record(
-    change: Change, outputs: Mapping[str, Json], revision: str, now: datetime, moved: tuple[int, int], refused: str
+def record_of(
+    change: Change,
+    outputs: Mapping[str, Json],
+    revision: str,
+    now: datetime,
+    moved: tuple[int, int],
+    refused: str,
+    learned: Mapping[str, Json],
 ) -> Record:
+    """The record of a resource once a change of it is done; `moved` are the (fees, payments) it took."""
     before, after = change.before, change.after
     fees, paid = moved
     old = before.status if before else Status()
     reason = _READY_REASON.get(change.ref.kind, "Recorded")
     truth = (Truth.FALSE, "NotAdmitted", refused) if refused else (Truth.TRUE, reason, _ready_message(outputs))
+    if refused and (hosts := hiding.hidden(learned)):
+        truth = (Truth.FALSE, "Hidden", hiding.told(hosts, change.ref))
     facts = [
         Condition("Ready", *truth, change.generation, now),
         Condition("Drifted", Truth.FALSE, "InSync", "", change.generation, now),
         Condition("Stalled", Truth.FALSE, "", "", change.generation, now),
         Condition("Reconciling", Truth.FALSE, "", "", change.generation, now),
     ]
+    facts += rotation.conditions(outputs, change.generation, now)
     if change.cost.transactions:
         facts.append(
             Condition("Confirmed", Truth.FALSE, "Seen", "seen by a broadcaster, not in a block yet", change.generation, now)
         )
     policy = policy_of(after.lifecycle) if after else {}
-    known = {**old.facts, **policy, **probes.verified(old.facts, outputs.get("replicas") or {}, now)}
+    known = {**kept(old.facts, policy), **learned, **probes.verified(old.facts, outputs.get("replicas") or {}, now)}
+    # Of transactions that died under the record; what it rests on now was made since.
+    known.pop("dead", None)
     worn = replace(old, fees=old.fees + fees, payments=old.payments + paid, facts=known)
     status = summarise(worn, facts, change.generation)
     return Record(
@@ -156,18 +190,8 @@ def _state(tx: LedgerTransaction, change: Change, said: list[tuple[str, Truth, s
     tx.put_record(replace(record, status=summarise(record.status, facts, record.generation)))
 
 
-def keeps(lifecycle: Lifecycle) -> bool:
-    """Whether the resource must outlive its manifest."""
-    return lifecycle.deletion_policy is DeletionPolicy.PROTECT or lifecycle.prune is Prune.NEVER
-
-
-def policy_of(lifecycle: Lifecycle) -> dict[str, str]:
-    """What a record keeps of the lifecycle, as status facts."""
-    return {"deletionPolicy": lifecycle.deletion_policy.value, "prune": lifecycle.prune.value}
-
-
 def remember(ports: Ports, desired: DesiredState, recorded: RecordedState) -> None:
-    """Keep what manifests say about deletion, so that it still holds when they are gone. An edit never unprotects."""
+    """Keep what manifests say about deletion, pauses and limits, so that it holds without them. An edit never unprotects."""
     stale = []
     for ref, want in desired.resources.items():
         record = recorded.records.get(ref)
@@ -176,11 +200,13 @@ def remember(ports: Ports, desired: DesiredState, recorded: RecordedState) -> No
         policy = policy_of(want.lifecycle)
         known = {name: record.status.facts.get(name) for name in policy}
         if (keeps(want.lifecycle) and not record.protected) or known != policy:
-            status = replace(record.status, facts={**record.status.facts, **policy})
-            stale.append(replace(record, status=status, protected=record.protected or keeps(want.lifecycle)))
+            stale.append((ref, policy, keeps(want.lifecycle)))
     with ports.ledger.begin() as tx:
-        for record in stale:
-            tx.put_record(record)
+        for ref, policy, held in stale:
+            # Its status may have learned something since the snapshot.
+            if (now := tx.record(ref)) is not None:
+                status = replace(now.status, facts=kept(now.status.facts, policy))
+                tx.put_record(replace(now, status=status, protected=now.protected or held))
         _disown(tx, {*desired.resources, *recorded.records})
 
 

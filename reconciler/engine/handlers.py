@@ -6,38 +6,46 @@ resumes one run whose time has come; `confirm` follows transactions into blocks 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reconciler.engine import probes
+from reconciler.engine import hiding, probes, source
+from reconciler.engine.approve import Approvals, Consent
+from reconciler.engine.budget import effective, renews
 from reconciler.engine.confirm import confirm, depths, note_depths
 from reconciler.engine.execute import Executor, Fate, Report
 from reconciler.engine.finish import remember
 from reconciler.engine.recover import recover
 from reconciler.engine.run import Runner
 from reconciler.engine.standing import state
-from reconciler.engine.survey import Survey, Surveyor, believed, midnight
+from reconciler.engine.survey import Survey, Surveyor, believed, midnight, steady
 from reconciler.engine.worker import Handler
 from reconciler.kinds.network import Net, read_net
 from reconciler.model.canonical import digest
 from reconciler.model.change import Cause, Verb
-from reconciler.model.codec import timestamp
-from reconciler.model.errors import ReconcilerError, Refused
+from reconciler.model.errors import Attention, Invariant, ReconcilerError, Refused, Unavailable
 from reconciler.model.intent import Retry, RunState, Waiting
 from reconciler.model.plan import Plan
 from reconciler.model.record import RecordedState
 from reconciler.model.ref import ResourceRef
 from reconciler.model.resource import DesiredState, Prune
 from reconciler.model.status import Condition, Truth
+from reconciler.planner.approval import Panel, Tally
 from reconciler.planner.guard import Limits
 from reconciler.ports import Lease
+from reconciler.telemetry import learn
 
 log = logging.getLogger("reconciler.engine")
 
 # When a change could not even begin: soon enough for a disk that was full, no busy loop while it is.
 SOON = timedelta(minutes=1)
+
+
+async def untold(handlers: Handlers, report: Report | None) -> None:
+    """Nobody reviews."""
 
 
 @dataclass(slots=True)
@@ -53,14 +61,19 @@ class Handlers:
     executor: Executor | None = None
     last_good: DesiredState | None = None
     source_fault: str = ""
+    read_only: str = ""
     last_plan: Plan | None = None
+    beside: Mapping[str, Handler] = field(default_factory=dict)
+    tell: Callable[[Handlers, Report | None], Awaitable[None]] = untold
+    approvals: Approvals | None = None
     _reported: str = field(default="", init=False)
+    _agreed: tuple[str, bool] = field(default=("", False), init=False)
     _stalled: dict[ResourceRef, str] = field(default_factory=dict, init=False)
     _unconfirmed: set[ResourceRef] = field(default_factory=set, init=False)
 
     def table(self) -> Mapping[str, Handler]:
         """The prefixes, most specific first."""
-        return {"look/": self.look, "run/": self.resume, "confirm": self.follow, "plan": self.plan}
+        return {"look/": self.look, "run/": self.resume, "confirm": self.follow, "plan": self.plan, **self.beside}
 
     def stop(self) -> None:
         """Begin no more changes; what is in flight finishes."""
@@ -69,14 +82,15 @@ class Handlers:
 
     async def plan(self, lease: Lease) -> datetime | None:
         """Converge the whole workspace."""
-        await self._settle_open_runs()
+        await self._begin()
         survey = await self._survey()
-        await self._converge(survey, self.limits)
+        report = await self._converge(survey, self.limits)
+        await self.tell(self, report)
         return None
 
     async def look(self, lease: Lease) -> datetime | None:
         """Converge one resource and what it requires."""
-        await self._settle_open_runs()
+        await self._begin()
         ref = ResourceRef.parse(lease.key.removeprefix("look/"))
         self._stalled.pop(ref, None)
         await self._converge(await self._survey(), replace(self.limits, only=frozenset({ref})))
@@ -104,9 +118,22 @@ class Handlers:
         recorded = ports.ledger.read(midnight(ports.clock.now()))
         nets = chain_nets(recorded)
         for moved in await confirm(ports, nets):
-            log.info("transaction.moved", extra={"txid": moved.txid, "outcome": f"{moved.before} -> {moved.after}"})
+            grave = moved.after in ("contested", "rejected")
+            how = {"txid": moved.txid, "outcome": f"{moved.before} -> {moved.after}"}
+            log.log(logging.ERROR if grave else logging.INFO, "transaction.moved", extra=how)
         note_depths(ports, recorded, depths(ports, recorded, await tips(self.runner, nets)))
         return None
+
+    async def _begin(self) -> None:
+        """See whether this ledger may spend at all; only then is what is open settled."""
+        self.read_only = ""
+        try:
+            await require_newest(self.runner)
+        except Attention as error:
+            # The log has it since the mode was entered.
+            self.read_only = error.message
+        else:
+            await self._settle_open_runs()
 
     async def _settle_open_runs(self) -> None:
         for run_id, outcome in (await recover(self.runner)).items():
@@ -130,33 +157,53 @@ class Handlers:
         return survey
 
     def _note_source(self, survey: Survey) -> None:
-        now = timestamp(self.runner.ports.clock.now())
-        revision = survey.desired.revision if survey.desired else ""
-        with self.runner.ports.ledger.begin() as tx:
-            before = tx.get("source") or {}
-            ready = not self.source_fault
-            since = before.get("since") if before.get("ready") == ready else now
-            tx.put("source", {"ready": ready, "message": self.source_fault, "revision": revision, "since": since})
+        source.note(self.runner.ports, self.source_fault, survey.desired.revision if survey.desired else "")
 
-    async def _converge(self, survey: Survey, limits: Limits) -> None:
+    async def _converge(self, survey: Survey, limits: Limits) -> Report | None:
+        with self.runner.ports.ledger.begin() as tx:
+            limits = effective(limits, tx, self.runner.ports.clock.now())
+        seen = survey.observed
+        if self.mode == "propose" or limits.panel is not None:
+            # What waits to be signed must be found to be the same plan again.
+            survey = replace(survey, observed=steady(seen))
         plan = self.surveyor.plan(survey, limits)
         held = self._held(plan)
         if held:
             plan = self.surveyor.plan(survey, replace(limits, exclude=limits.exclude | held))
         self.last_plan = plan
-        self._note_drift(plan, survey.recorded)
-        probes.note(self.runner.ports, survey.recorded, survey.observed)
+        learn(plan=plan.id, revision=plan.revision)
+        self._note_drift(plan, survey)
+        probes.note(self.runner.ports, survey.recorded, seen)
+        if survey.loaded.desired is not None:
+            # Also when nothing is to be done: a pause must still hold when the manifests cannot be read.
+            remember(self.runner.ports, survey.loaded.desired, survey.recorded)
         report: Report | None = None
-        if plan.refusals or (plan.acting and self.mode != "auto"):
+        consent = self._consent(plan)
+        if consent.refused or (plan.acting and (self.read_only or not self._may(consent))):
             self._report(plan)
         elif plan.acting:
-            if survey.desired is not None:
-                remember(self.runner.ports, survey.desired, survey.recorded)
-            self.executor = Executor(self.runner, plan, self.parallelism)
+            self.executor = Executor(self.runner, plan, self.parallelism, passed=consent.tally.passes)
             report = await self.executor.run()
             self.executor = None
             self._after(plan, report)
         self.on_plan(plan, report)
+        return report
+
+    def _consent(self, plan: Plan) -> Consent:
+        """What the signed approvals of this very plan come to; letters for other plans stay where they are."""
+        gate = self.approvals or Approvals(self.runner.ports.ledger, self.limits.panel or Panel())
+        found = gate.consent(plan) if plan.acting or plan.refusals else Consent(Tally(0))
+        if found.tally.counted and (plan.id, found.given) != self._agreed:
+            self._agreed = (plan.id, found.given)
+            names = ", ".join(gate.names(found))
+            log.info("plan.approved" if found.given else "plan.signed", extra={"plan": plan.id, "outcome": names})
+            if found.given:
+                gate.note(plan, found, self.runner.ports.clock.now())
+        return found
+
+    def _may(self, consent: Consent) -> bool:
+        """Whether the mode lets the daemon act: auto does, propose once somebody has signed this plan."""
+        return self.mode == "auto" or (self.mode == "propose" and bool(consent.tally.counted) and consent.given)
 
     def _held(self, plan: Plan) -> frozenset[ResourceRef]:
         """What the daemon leaves alone: what the world refused for good, until it is edited or asked for by hand;
@@ -168,6 +215,9 @@ class Handlers:
             for c in plan.acting
             if c.verb is Verb.DELETE and c.before is not None and c.before.status.facts.get("prune") != Prune.AUTO.value
         }
+        if self.mode == "propose":
+            # A plan that waits for a person anyway asks about them, too.
+            unconfirmed = set()
         for ref in sorted(unconfirmed - self._unconfirmed):
             hint = "confirm with `reconciler apply`, or set lifecycle.prune: auto before removing it"
             log.warning("deletion.unconfirmed", extra={"ref": str(ref), "hint": hint})
@@ -178,7 +228,8 @@ class Handlers:
         ports = self.runner.ports
         for change in plan.acting:
             result = report.results.get(change.ref)
-            if result is not None and result.fate is Fate.FAILED and isinstance(result.error, Refused):
+            final = result is not None and isinstance(result.error, Refused | Invariant) and not renews(result.error.code)
+            if result is not None and result.fate is Fate.FAILED and final:
                 self._stalled[change.ref] = digest(change.body)
             if result is not None and result.fate is Fate.PENDING:
                 if isinstance(result.retry_at, datetime):
@@ -195,21 +246,24 @@ class Handlers:
         if plan.id == self._reported:
             return
         self._reported = plan.id
-        why = "; ".join(guard.message for guard in plan.refusals) or f"mode is {self.mode}"
+        why = "; ".join(guard.message for guard in plan.refusals) or self.read_only or f"mode is {self.mode}"
         log.warning("plan.held", extra={"plan": plan.id, "error": why, "satoshis": plan.cost.satoshis})
 
-    def _note_drift(self, plan: Plan, recorded: RecordedState) -> None:
+    def _note_drift(self, plan: Plan, survey: Survey) -> None:
         """State what this look showed of every recorded resource, where that is news."""
         now, news = self.runner.ports.clock.now(), {}
         for change in plan.changes:
-            record = recorded.records.get(change.ref)
+            record = survey.recorded.records.get(change.ref)
             if record is None or change.verb in (Verb.DEFER, Verb.DELETE, Verb.FORGET):
                 continue
             drifted = ", ".join(delta.path for delta in change.deltas if delta.cause is Cause.DRIFT)
             truth, reason = (Truth.TRUE, "Drifted") if drifted else (Truth.FALSE, "InSync")
+            if not drifted and (where := hiding.seen(survey.observed.get(change.ref))):
+                truth, reason, drifted = Truth.TRUE, "Hidden", hiding.told(where, change.ref)
             facts = [Condition("Drifted", truth, reason, drifted, record.generation, now)]
             ready, old = record.status.condition("Ready"), record.status.condition("Drifted")
-            healed = change.verb is Verb.NONE and ready is not None and ready.reason == "NotAdmitted"
+            sound = change.verb is Verb.NONE and truth is Truth.FALSE
+            healed = sound and ready is not None and ready.reason in ("NotAdmitted", "Hidden")
             if healed:
                 facts.append(Condition("Ready", Truth.TRUE, "Admitted", "every host lists it now", record.generation, now))
             if healed or old is None or (old.status, old.message) != (truth, drifted):
@@ -228,6 +282,14 @@ def chain_nets(recorded: RecordedState) -> dict[str, Net]:
             net = read_net(ref.name, record.body["spec"])
             nets.setdefault(net.chain, net)
     return nets
+
+
+async def require_newest(runner: Runner) -> None:
+    """Attention when the ledger is not the newest of some recorded chain; where nobody can tell, each change asks again."""
+    recorded = runner.ports.ledger.read(midnight(runner.ports.clock.now()))
+    for net in chain_nets(recorded).values():
+        with contextlib.suppress(Unavailable):
+            await runner.require_newest(net)
 
 
 async def tips(runner: Runner, nets: Mapping[str, Net]) -> dict[str, int]:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from reconciler.controller import Controller
+from reconciler.engine import faults
+from reconciler.engine.probes import Prober
 from reconciler.model.canonical import Json, digest
-from reconciler.model.effect import Endpoint
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.observation import Observation, ObservedState, Unknown
 from reconciler.model.record import Record
@@ -49,6 +51,10 @@ async def observe(
                 return Unknown(f"no answer within {PATIENCE:.0f} s")
             except ReconcilerError as error:
                 return Unknown(error.message)
+            except Exception as bug:
+                named = faults.fault(bug)
+                faults.tell(str(ref), named, bug)
+                return Unknown(named.message)
 
     return dict(zip(refs, await asyncio.gather(*(one(ref) for ref in refs)), strict=True))
 
@@ -62,7 +68,7 @@ def networks(wants: Mapping[ResourceRef, Resource], records: Mapping[ResourceRef
 def snapshot(ports: Ports, networks_: Mapping[str, Json]) -> Reads:
     """The read doors with lookups remembered for one pass, so that a thousand resources ask a host once."""
     overlay = _Remembered(ports.overlay)
-    return Reads(ports.clock, ports.chain, overlay, ports.storage, ports.wallet, ports.ledger, together, networks_)
+    return Reads(ports.clock, ports.chain, overlay, ports.storage, ports.wallet, ports.ledger, together, Prober(ports), networks_)
 
 
 async def together(reads: Sequence[Awaitable[T]]) -> list[T]:

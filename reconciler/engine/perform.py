@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
 from reconciler.engine.ancestry import beef_of
+from reconciler.engine.renewal import renew
 from reconciler.model.canonical import Json, canonical
-from reconciler.model.effect import (
-    Attest,
-    Await,
-    Broadcast,
-    Effect,
-    Endpoint,
-    Generate,
-    Release,
-    Store,
-    Submit,
-)
+from reconciler.model.codec import encode, timestamp
+from reconciler.model.effect import Attest, Await, Broadcast, Effect, Generate, Release, Renew, Retract, Store, Submit
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Conflict, Refused, RemoteProtocolError, Unavailable
 from reconciler.model.ref import Outpoint
 from reconciler.ports import Ports
@@ -36,8 +31,13 @@ _SENDING: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictiona
 Result = Mapping[str, Json]
 
 
-async def perform(effect: Effect, ports: Ports) -> Result:
-    """Do it in the world and say what came back. `Sign` is not here: the journal does it between two commits."""
+async def perform(effect: Effect, ports: Ports, *, begun: bool = False) -> Result:
+    """Do it in the world and say what came back. `Sign` is not here: the journal does it between two commits.
+
+    `begun`: an earlier attempt may have reached the world.
+    """
+    if isinstance(effect, Renew):
+        return await renew(effect, ports, begun=begun)
     return await _PERFORM[type(effect)](effect, ports)
 
 
@@ -45,13 +45,15 @@ async def _generate(effect: Generate, ports: Ports) -> Result:
     ports.wallet.know({effect.key: effect.source})
     public_key = ports.wallet.generate(effect.key, effect.source)
     subkeys = {name: ports.wallet.public_key(f"{effect.key}#{name}") for name in effect.source.get("subkeys") or ()}
-    return {"publicKey": public_key, "subkeys": subkeys}
+    # The moment is told to whoever asks for it, and journaled with the rest: a controller has no clock.
+    dated = {"at": timestamp(ports.clock.now().replace(microsecond=0))} if effect.source.get("dated") else {}
+    return {"publicKey": public_key, "subkeys": subkeys, **dated}
 
 
 async def _attest(effect: Attest, ports: Ports) -> Result:
     signature = ports.wallet.attest(effect.key, canonical(effect.document))
     envelope = document.seal(effect.document, ports.wallet.public_key(effect.key), signature)
-    return {"digest": ports.blobs.put(envelope), "size": len(envelope)}
+    return {"digest": ports.blobs.put(envelope), "size": len(envelope), "signature": base64.b64encode(signature).decode()}
 
 
 async def _broadcast(effect: Broadcast, ports: Ports) -> Result:
@@ -86,6 +88,16 @@ async def _submit(effect: Submit, ports: Ports) -> Result:
         return {**results, "quorum": {"needed": needed, "got": len(confirmed)}}
     why = "; ".join(f"{name}: {answer['error']}" for name, answer in results.items() if answer.get("error"))
     raise Unavailable("not-admitted", f"cannot confirm {effect.txid} on {needed} of {len(effect.hosts)} hosts: {why}")
+
+
+async def retract(effect: Retract, ports: Ports) -> Result:
+    """Tell each host, and say which of them are still to be told."""
+    beef = beef_of(ports.ledger, effect.txid)
+    told = Submit(effect.txid, effect.topics, effect.hosts, {}, effect.gone, effect.owner)
+    answers = await asyncio.gather(*(_submit_to(host, told, beef, ports) for host in effect.hosts))
+    silent = tuple(host for host, answer in zip(effect.hosts, answers, strict=True) if answer.get("retry"))
+    late = encode(replace(effect, hosts=silent)) if silent else None
+    return {**dict(zip((host.name for host in effect.hosts), answers, strict=True)), "late": late}
 
 
 async def _submit_to(host: Endpoint, effect: Submit, beef: bytes, ports: Ports) -> dict[str, Any]:
@@ -166,6 +178,7 @@ _PERFORM: Mapping[type, Callable[[Any, Ports], Awaitable[Result]]] = {
     Broadcast: _broadcast,
     Await: _await,
     Submit: _submit,
+    Retract: retract,
     Store: _store,
     Release: _release,
 }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reconciler.kinds.network import Net
 from reconciler.model.effect import Lock
 from reconciler.model.errors import Refused, Unavailable
 from reconciler.model.ref import Outpoint
-from reconciler.ports import Coin, Header, Ports, StoredTx
-from reconciler.wire.beef import parse_beef
+from reconciler.ports import Coin, Header, LedgerTransaction, Ports, StoredTx
+from reconciler.wire.beef import Beef, parse_beef
 from reconciler.wire.proof import roots_needed, verify_beef
 
 # The child key that receives: one address, stated in the wallet adapter's documentation.
@@ -22,16 +22,7 @@ async def receive(ports: Ports, beef: bytes, net: Net) -> list[Coin]:
     RemoteProtocolError when the proof does not hold; Refused when nothing in it pays us, or when that is spent and we did
     not spend it. Repeating is harmless.
     """
-    parsed = parse_beef(beef)
-    headers: dict[int, Header | None] = {}
-    for height, _root in sorted(roots_needed(parsed)):
-        headers[height] = await ports.chain.header(height, net.headers)
-
-    def known(height: int, root: str) -> bool:
-        header = headers.get(height)
-        return header is not None and header.merkle_root == root
-
-    verify_beef(parsed, known)
+    parsed, headers = await verified(ports, beef, net)
     script = ports.wallet.funding_script()
     subject = parsed.txs[parsed.subject].tx
     assert subject is not None
@@ -44,19 +35,39 @@ async def receive(ports: Ports, beef: bytes, net: Net) -> list[Coin]:
         raise Refused("not-ours", f"cannot receive {parsed.subject}: none of its outputs pays our funding script")
     await _require_unspent(ports, coins, net)
     with ports.ledger.begin() as tx:
-        for txid, entry in parsed.txs.items():
-            if entry.tx is not None and tx.transaction(txid) is None:
-                proof = entry.bump.raw if entry.bump is not None else b""
-                height = entry.bump.height if entry.bump is not None else 0
-                at = headers.get(height)
-                tx.put_transaction(
-                    StoredTx(txid, entry.tx.raw, net.chain, "mined" if proof else "seen", proof, height, at.hash if at else "")
-                )
+        keep(tx, parsed, headers, net)
         held = {coin.outpoint for coin in tx.coins(chain=net.chain)}
         for coin in coins:
             if coin.outpoint not in held:
                 tx.put_coin(coin)
     return coins
+
+
+async def verified(ports: Ports, beef: bytes, net: Net) -> tuple[Beef, dict[int, Header | None]]:
+    """An envelope that holds (SPV, values included), and the headers that say so; RemoteProtocolError when it does not."""
+    parsed = parse_beef(beef)
+    headers: dict[int, Header | None] = {}
+    for height, _root in sorted(roots_needed(parsed)):
+        headers[height] = await ports.chain.header(height, net.headers)
+
+    def known(height: int, root: str) -> bool:
+        header = headers.get(height)
+        return header is not None and header.merkle_root == root
+
+    verify_beef(parsed, known)
+    return parsed, headers
+
+
+def keep(tx: LedgerTransaction, parsed: Beef, headers: Mapping[int, Header | None], net: Net) -> None:
+    """Enter the transactions of a verified envelope that the ledger does not have."""
+    for txid, entry in parsed.txs.items():
+        if entry.tx is not None and tx.transaction(txid) is None:
+            proof = entry.bump.raw if entry.bump is not None else b""
+            height = entry.bump.height if entry.bump is not None else 0
+            at = headers.get(height)
+            tx.put_transaction(
+                StoredTx(txid, entry.tx.raw, net.chain, "mined" if proof else "seen", proof, height, at.hash if at else "")
+            )
 
 
 async def _require_unspent(ports: Ports, coins: Sequence[Coin], net: Net) -> None:

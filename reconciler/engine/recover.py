@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from reconciler.engine import farewell, faults
 from reconciler.engine.backoff import retry_at
+from reconciler.engine.finish import halt
 from reconciler.engine.run import Runner
-from reconciler.engine.standing import state
 from reconciler.model.errors import Conflict, Locked, ReconcilerError, Unavailable, Uncertain
 from reconciler.model.intent import Outcome, Retry, Run, RunState, Stalled
-from reconciler.model.ref import ResourceRef
-from reconciler.model.status import Condition, Truth
 
 log = logging.getLogger("reconciler.engine")
 
@@ -23,6 +22,7 @@ async def recover(runner: Runner) -> Mapping[str, Outcome]:
     """
     with runner.ports.ledger.begin() as tx:
         open_runs = tx.runs(state=RunState.OPEN)
+    await farewell.bid(runner.ports)
     return {run.id: await _one(runner, run) for run in open_runs}
 
 
@@ -33,16 +33,10 @@ async def _one(runner: Runner, run: Run) -> Outcome:
         return Retry(retry_at(runner.ports.clock.now(), 0, runner.ports.entropy), error)
     except ReconcilerError as error:
         log.error("run.halted", extra={"run": run.id, "error": error.message, "hint": error.hint})
-        _state(runner, run, error)
+        halt(runner.ports, run, error)
         return Stalled(error)
-
-
-def _state(runner: Runner, run: Run, error: ReconcilerError) -> None:
-    """Say on the resource that its run needs a person: nothing was sent, and nothing will be."""
-    if not run.key.startswith("ref/"):
-        return
-    ref = ResourceRef.parse(run.key.removeprefix("ref/"))
-    with runner.ports.ledger.begin() as tx:
-        record = tx.record(ref)
-        generation = record.generation if record else 0
-        state(tx, ref, [Condition("Stalled", Truth.TRUE, error.code, error.message, generation, runner.ports.clock.now())])
+    except Exception as bug:
+        named = faults.fault(bug)
+        faults.tell(run.key.removeprefix("ref/"), named, bug)
+        halt(runner.ports, run, named)
+        return Stalled(named)

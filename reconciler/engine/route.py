@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from reconciler.kinds.network import Net, net_of, read_net
 from reconciler.model.change import Change
-from reconciler.model.effect import Broadcast, Effect, Store, Submit
+from reconciler.model.effect import Broadcast, Effect, Renew, Store, Submit
 from reconciler.model.ref import ResourceRef
 from reconciler.planner.resolve import network, paid_on
 from reconciler.ports import Ledger
@@ -49,7 +49,7 @@ def _moved(effect: Effect, net: Net) -> Effect:
             return replace(effect, via=net.broadcasters or effect.via)
         case Submit():
             return replace(effect, hosts=net.overlays or effect.hosts, quorum=net.quorum)
-        case Store(host=host):
+        case Store(host=host) | Renew(host=host):
             return replace(effect, host=next((one for one in net.storage if one.name == host.name), host))
         case _:
             return effect

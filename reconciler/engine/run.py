@@ -7,28 +7,36 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from reconciler import __version__
 from reconciler.controller import Controller, Steps, ask
-from reconciler.engine.drive import drive
-from reconciler.engine.finish import finish, release
+from reconciler.engine import faults
+from reconciler.engine.budget import require, require_own
+from reconciler.engine.drive import drive, unvetted
+from reconciler.engine.finish import finish, halt, release
 from reconciler.engine.journal import Budget, Journal, has_signed
 from reconciler.engine.progress import Progress, Watcher
+from reconciler.engine.readonly import require_writable
 from reconciler.engine.route import pays, route_of
-from reconciler.engine.stale import require_newest
+from reconciler.engine.stale import require_newest, vet
 from reconciler.engine.turn import fits, supersede
+from reconciler.kinds import identity_keys
 from reconciler.kinds.network import Net
 from reconciler.model.canonical import Json
 from reconciler.model.change import Change, Verb
 from reconciler.model.codec import decode, encode
-from reconciler.model.effect import Broadcast, CoinOutput, Draft, Endpoint, Sign
-from reconciler.model.errors import Conflict, Locked, Refused, Unavailable
+from reconciler.model.effect import Broadcast, CoinOutput, Draft, Sign
+from reconciler.model.endpoint import Endpoint
+from reconciler.model.errors import Conflict, Invariant, Locked, Refused, Unavailable
 from reconciler.model.intent import Done, Outcome, Retry, Run, RunState, Stalled
 from reconciler.model.plan import Funding
 from reconciler.model.ref import ResourceRef
+from reconciler.planner.guard import Limits
 from reconciler.planner.resolve import settle
 from reconciler.ports import Lease, LedgerTransaction, Ports
+from reconciler.telemetry import bound
 
 # Seconds between renewals of a lease; the queue grants several times as much.
 RENEW_EVERY = 10.0
@@ -36,7 +44,7 @@ RENEW_EVERY = 10.0
 CHECK_EVERY = timedelta(minutes=10)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Runner:
     """What it takes to carry out a change: the doors, the kinds, who we are, and who watches.
 
@@ -50,13 +58,17 @@ class Runner:
     root: Path | None = None
     held: set[str] = field(default_factory=set)
     checked: dict[str, datetime] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
 
-    async def change(self, change: Change, lineage: str, revision: str) -> Outcome:
-        """Begin or resume the run of a planned change. Conflict when the resource moved since the plan was made."""
+    async def change(self, change: Change, lineage: str, revision: str, passed: frozenset[str] = frozenset()) -> Outcome:
+        """Begin or resume the run of a planned change. Conflict when the resource moved since the plan was made; GuardRefused
+        when a budget has no room for it any more and its guard is not among those that were let `passed`.
+        """
         # Taken before what was only known after apply is filled in: whoever holds the plan must find the run again.
         key, run_id = f"ref/{change.ref}", change.run_id(lineage)
         async with self.lease(key) as lease:
             with self.ports.ledger.begin() as tx:
+                require_writable(tx)
                 run, record = tx.run(run_id), tx.record(change.ref)
             fits(change, run, record)
             if run is not None and run.state is RunState.DONE:
@@ -70,13 +82,15 @@ class Runner:
                     tx.check_fence(lease.key, lease.fence)
                     supersede(tx, key, self.ports.clock.now())
                     subject = {"change": encode(self._resolved(tx, change)), "revision": revision}
-                    run = tx.open_run(Run(run_id, key, subject, __version__, began=self.ports.clock.now()))
+                    require_own(tx, change, passed)
+                    run = self._open(tx, Run(run_id, key, subject, __version__), change.ref.kind, change.cost.satoshis, passed)
             return await self._carry_out(run, lease)
 
     async def resume(self, run: Run) -> Outcome:
         """Drive an open run to its end, from the journal alone."""
         async with self.lease(run.key) as lease:
             with self.ports.ledger.begin() as tx:
+                require_writable(tx)
                 current = tx.run(run.id)
                 fresh = current is not None and not has_signed(tx, run.id)
             if current is None or current.state is not RunState.OPEN:
@@ -85,20 +99,34 @@ class Runner:
                 await self._check(decode(Change, current.subject["change"]))
             return await self._carry_out(current, lease)
 
-    async def funding(self, funding: Funding, plan_id: str, via: tuple[Endpoint, ...]) -> Outcome:
-        """Split coins once, so that every paying change has one of its own."""
+    def _open(self, tx: LedgerTransaction, run: Run, kind: str, satoshis: int, passed: frozenset[str]) -> Run:
+        """Write the run down and set its money aside, in one commit: what two processes begin at once counts for both."""
+        now = self.ports.clock.now()
+        require(tx, self.limits, kind, satoshis, now, passed)
+        return tx.open_run(replace(run, began=now, reserved=max(0, satoshis)))
+
+    async def funding(
+        self,
+        funding: Funding,
+        plan_id: str,
+        via: tuple[Endpoint, ...],
+        headers: Endpoint | None = None,
+        passed: frozenset[str] = frozenset(),
+    ) -> Outcome:
+        """Split coins once, so that every paying change has one of its own. `headers` tells whether they are there still."""
         key = f"funding/{funding.chain}"
         async with self.lease(key) as lease:
             run_id = f"run_{plan_id}_{funding.chain}"
             with self.ports.ledger.begin() as tx:
+                require_writable(tx)
                 run = tx.run(run_id)
                 if run is not None and run.state is RunState.DONE:
                     return Done({})
                 if run is not None and run.state is RunState.STALLED:
                     error = f"cannot split coins by this plan: it was tried and given up ({run.error})"
                     return Stalled(Conflict("run-ended", error, hint="plan again"))
-                subject = {"funding": encode(funding), "via": encode(list(via))}
-                run = tx.open_run(run or Run(run_id, key, subject, __version__, began=self.ports.clock.now()))
+                subject = {"funding": encode(funding), "via": encode(list(via)), "headers": encode(headers)}
+                run = run or self._open(tx, Run(run_id, key, subject, __version__), "", funding.cost.satoshis, passed)
             return await self._carry_out(run, lease)
 
     @contextlib.asynccontextmanager
@@ -127,6 +155,10 @@ class Runner:
                 self.ports.queue.done(lease)
 
     async def _carry_out(self, run: Run, lease: Lease) -> Outcome:
+        with bound(run=run.id, revision=str(run.subject.get("revision") or "")):
+            return await self._driven(run, lease)
+
+    async def _driven(self, run: Run, lease: Lease) -> Outcome:
         journal = Journal(self.ports.ledger, run, lease)
         if "funding" in run.subject:
             return await self._split(run, journal, lease)
@@ -144,11 +176,17 @@ class Runner:
         try:
             if not journal.signed:
                 self._stage(change)
-            outcome = await drive(journal, steps, self.ports, budget, self.watch, lease.attempts, route)
+            vetting = partial(vet, self.ports, headers=pays(change).headers) if change.needs else unvetted
+            outcome = await drive(journal, steps, self.ports, budget, self.watch, lease.attempts, route, vetting)
         except Conflict as error:
             if journal.signed or not error.code.startswith("blob-"):
                 raise
             # The bytes it was to publish exist nowhere any more. Nothing was paid; the next plan sees what there is.
+            outcome = Stalled(error)
+        except Invariant as error:
+            self._halted(run, change, error)
+            if journal.signed or error.code != faults.CODE:
+                raise
             outcome = Stalled(error)
         finish(self.ports, run, change, outcome, lease, run.subject["revision"])
         self._tell(run, change.verb.value, outcome)
@@ -158,8 +196,9 @@ class Runner:
         funding: Funding = decode(Funding, run.subject["funding"])
         via = tuple(decode(Endpoint, item) for item in run.subject["via"])
         self.watch(Progress("run.started", run.key, "split"))
-        steps = _split_coins(funding, via)
-        outcome = await drive(journal, steps, self.ports, Budget(funding.cost.satoshis), self.watch, lease.attempts)
+        steps, budget, told = _split_coins(funding, via), Budget(funding.cost.satoshis), run.subject.get("headers")
+        vetting = partial(vet, self.ports, headers=decode(Endpoint, told)) if told else unvetted
+        outcome = await drive(journal, steps, self.ports, budget, self.watch, lease.attempts, vet=vetting)
         if isinstance(outcome, Retry) and outcome.error.code == "insufficient-funds":
             # The purse is another than was planned with: a later plan splits what it holds then.
             outcome = Stalled(outcome.error)
@@ -176,6 +215,12 @@ class Runner:
         self._tell(run, "split", outcome)
         return outcome
 
+    def _halted(self, run: Run, change: Change, error: Invariant) -> None:
+        """A run that cannot go on by itself: told in the log, on the resource, and among what waits for a person."""
+        if error.code == faults.CODE:
+            faults.tell(str(change.ref), error, error.__cause__)
+        halt(self.ports, run, error)
+
     def _tell(self, run: Run, verb: str, outcome: Outcome) -> None:
         name = {"Done": "run.done", "Stalled": "run.stalled"}.get(type(outcome).__name__, "run.retry")
         error = getattr(outcome, "error", None)
@@ -183,23 +228,26 @@ class Runner:
 
     def _teach(self, change: Change) -> None:
         """Tell the wallet where the keys are that this change signs with: a resumed run begins without manifests."""
-        specs: dict[str, Mapping[str, Json]] = {}
+        sources: dict[str, Mapping[str, Json]] = {}
         with self.ports.ledger.begin() as tx:
             for body in (change.before.body if change.before else {}, change.body):
                 if change.ref.kind == "Identity" and body:
-                    specs[change.ref.name] = body["spec"]
+                    outputs = change.before.outputs if change.before else {}
+                    sources |= identity_keys.ring(change.ref.name, body["spec"], outputs).sources
                 for name in body.get("using") or ():
                     ref = ResourceRef.parse(name)
                     record = tx.record(ref) if ref.kind == "Identity" else None
                     if record is not None:
-                        specs[ref.name] = record.body["spec"]
-        self.ports.wallet.know({name: spec["key"] for name, spec in specs.items()})
+                        sources |= identity_keys.ring(ref.name, record.body["spec"], record.outputs).sources
+        self.ports.wallet.know(sources)
 
     def _stage(self, change: Change) -> None:
         """Keep our own copies of its content files, so that the run can finish even if they are edited meanwhile."""
         for file in change.body.get("files") or () if change.verb not in (Verb.DELETE, Verb.FORGET) else ():
             if not self.ports.blobs.has(file["sha256"]):
-                self.ports.blobs.adopt((self.root or self.ports.source.current().root) / file["path"], file["sha256"])
+                path, sha256 = file["path"], file["sha256"]
+                place = self.root / path if self.root is not None else self.ports.source.locate(path, sha256)
+                self.ports.blobs.adopt(place, sha256)
 
     async def _check(self, change: Change) -> None:
         """Before it signs or pays anything: the keys are those on record, and the ledger is the newest there is."""
@@ -210,7 +258,9 @@ class Runner:
             await self.require_newest(pays(change))
 
     async def require_newest(self, net: Net) -> None:
-        """As `stale.require_newest`, once in a while for each chain."""
+        """As `stale.require_newest`, once in a while for each chain; Attention at once while the ledger is known to be behind."""
+        with self.ports.ledger.begin() as tx:
+            require_writable(tx)
         now, then = self.ports.clock.now(), self.checked.get(net.chain)
         if then is None or now - then > CHECK_EVERY:
             await require_newest(self.ports, net.chain, net.headers)
@@ -224,7 +274,8 @@ class Runner:
             with self.ports.ledger.begin() as tx:
                 record = tx.record(ref)
             known = record.outputs.get("publicKey") if record else None
-            if known is not None and self.ports.wallet.exists(ref.name) and (key := self._public(ref.name)) not in (None, known):
+            name = identity_keys.current(ref.name, record.outputs if record else {})
+            if known is not None and self.ports.wallet.exists(name) and (key := self._public(name)) not in (None, known):
                 message = f"cannot sign for {ref}: the key in place is {key}, the one on record {known}"
                 raise Unavailable("key-changed", message, hint="put the key on record back in its place")
 

@@ -2,22 +2,26 @@
 
 A ledger restored from a backup has forgotten what it paid for since. Some coin that it takes for free is then spent, by a
 transaction that it does not know; the same shows when a second ledger spends from the same purse. Either way the next
-payment might be for something that exists, so nothing is spent until a person has looked.
+payment might be for something that exists, so nothing is spent until a person has looked (engine/readonly.py).
+
+Coins are asked about a batch at a time, each pass going on where the last one stopped, so that in time every coin is asked
+about; and every coin once more right before a transaction spends it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from reconciler.model.effect import Endpoint
-from reconciler.model.errors import Conflict, Refused, RemoteProtocolError, Unavailable
+from reconciler.engine.readonly import Foreign, enter, leave
+from reconciler.model.endpoint import Endpoint
+from reconciler.model.errors import Refused, RemoteProtocolError, Unavailable
 from reconciler.model.intent import RunState
 from reconciler.model.ref import Outpoint
 from reconciler.ports import Coin, LedgerTransaction, Ports
 from reconciler.wire.tx import parse_tx
 
-# Coins asked about, the largest and the smallest useful ones: enough to notice, few enough for a public service.
+# Coins asked about in one pass: enough to notice, few enough for a public service.
 ASKED = 32
 # No transaction is made for less than this many satoshis, so a smaller coin can pay for none.
 USEFUL = 10
@@ -25,62 +29,110 @@ USEFUL = 10
 OUTSIDE = "outside"
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
-    """A coin that the ledger takes for its own to spend, and the transaction that has spent it."""
-
-    outpoint: Outpoint
-    satoshis: int
-    txid: str
-
-
 async def require_newest(ports: Ports, chain: str, headers: Endpoint) -> None:
-    """Conflict when a coin was spent behind this ledger's back; Unavailable when the source that could tell is silent."""
+    """Attention when a coin was spent behind this ledger's back; Unavailable when the source that could tell is silent."""
     found = await foreign_spends(ports, chain, headers)
     if found:
-        raise Conflict(
-            "stale-ledger",
-            f"cannot spend from this ledger: coin {found[0].outpoint} was spent by {found[0].txid}, which it does not know",
-            hint="restore the newest copy of the ledger, or stop whoever else spends from this purse",
-        )
+        raise enter(ports, found)
+
+
+async def vet(ports: Ports, coins: Sequence[Coin], headers: Endpoint) -> None:
+    """The coins a transaction is about to spend are there still. Attention when a stranger has spent one.
+
+    Unavailable when nobody can tell at the moment, and when a transaction of our own had one after all: then the step chooses
+    other coins when it is tried again. A header source without an index of spends tells nothing, and the coins are believed.
+    """
+    found, answered, gone = await _ask(ports, coins, headers)
+    if found:
+        raise enter(ports, found)
+    if gone:
+        raise Unavailable("coin-gone", f"cannot spend {gone[0]}: a transaction of ours that was refused has spent it after all")
+    if answered is not None and answered < len(coins):
+        raise Unavailable("coin-unknown", f"cannot tell whether {coins[answered].outpoint} is there still", hint=_SILENT)
 
 
 async def foreign_spends(ports: Ports, chain: str, headers: Endpoint) -> list[Foreign]:
-    """Coins of the purse that strangers' transactions spend. Our own, refused and mined all the same, are entered on the way.
+    """Coins of the next batch that strangers' transactions spend; all of them at once as soon as there is one.
 
-    A header source without an index of spends tells nothing, and none are found.
+    Our own transactions, refused and mined all the same, are entered on the way. A header source without an index of spends
+    tells nothing, and none are found.
     """
     with ports.ledger.begin() as tx:
-        coins = _chosen(_spendable(tx, chain))
-    found = []
+        coins = sorted(_spendable(tx, chain), key=lambda coin: str(coin.outpoint))
+        place = tx.get(_place(chain)) or ""
+    ahead = [coin for coin in coins if str(coin.outpoint) > place] + [coin for coin in coins if str(coin.outpoint) <= place]
+    batch, rest = ahead[:ASKED], ahead[ASKED:]
+    found, answered, _ = await _ask(ports, batch, headers)
+    if answered is None:
+        return []
+    if found:
+        return found + (await _ask(ports, rest, headers))[0]
+    if rest and answered:
+        with ports.ledger.begin() as tx:
+            tx.put(_place(chain), str(batch[answered - 1].outpoint))
+    return found
+
+
+async def _ask(ports: Ports, coins: Sequence[Coin], headers: Endpoint) -> tuple[list[Foreign], int | None, list[Outpoint]]:
+    """(strangers' spends, how many coins were asked about, coins our own transactions had spent); None where nobody can tell.
+
+    Unavailable when the source did not answer even once.
+    """
+    found: list[Foreign] = []
+    gone: list[Outpoint] = []
     for answered, coin in enumerate(coins):
         try:
             txid = await ports.chain.spender(coin.outpoint, headers)
         except (Unavailable, RemoteProtocolError) as error:
             if error.code == "no-spend-index":
-                return []
+                return [], None, []
             if not answered:
-                hint = "nothing is spent while it is silent"
-                raise Unavailable(
-                    error.code, f"cannot tell whether this ledger is the newest: {error.message}", hint=hint
-                ) from error
-            break
+                told = f"cannot tell whether this ledger is the newest: {error.message}"
+                raise Unavailable(error.code, told, hint=_SILENT) from error
+            return found, answered, gone
         except Refused:
-            return []
-        if txid is not None and not _settled(ports, coin, txid):
-            found.append(Foreign(coin.outpoint, coin.satoshis, txid))
-    return found
+            return [], None, []
+        if txid is not None and _settled(ports, coin, txid):
+            gone.append(coin.outpoint)
+        elif txid is not None:
+            found.append(Foreign(coin.outpoint, coin.satoshis, txid, coin.chain))
+    return found, len(coins), gone
 
 
-def write_off(ports: Ports, found: Sequence[Foreign]) -> None:
-    """A person's word that these coins are gone and that nothing they paid for is missing: they are spent from now on."""
+async def agrees(ports: Ports, chain: str, headers: Endpoint) -> list[Foreign] | None:
+    """Every coin of a chain held against the index of spends: those that strangers spent; None where nobody can tell.
+
+    Unavailable when the index fell silent before all were asked about.
+    """
+    with ports.ledger.begin() as tx:
+        coins = _spendable(tx, chain)
+    found, answered, _ = await _ask(ports, coins, headers)
+    if answered is not None and answered < len(coins):
+        raise Unavailable(
+            "coin-unknown", f"cannot tell whether {coins[answered].outpoint} is there still", hint="try again later"
+        )
+    return None if answered is None else found
+
+
+def write_off(ports: Ports, found: Sequence[Foreign], *, by: str = "", why: str = "") -> None:
+    """A person's word that these coins are gone and that nothing they paid for is missing: they are spent from now on.
+
+    Ends the read-only mode when nothing else is amiss.
+    """
     gone = {one.outpoint for one in found}
     with ports.ledger.begin() as tx:
         for coin in tx.coins():
             if coin.outpoint in gone:
                 _retire(tx, coin)
         detail = {str(one.outpoint): one.txid for one in found}
-        tx.note(None, ports.clock.now(), "coins.written_off", detail)
+        said = {"by": by, "why": why} if by else {}
+        tx.note(None, ports.clock.now(), "coins.written_off", {**detail, **said})
+        leave(tx, ports.clock.now(), gone)
+
+
+def _place(chain: str) -> str:
+    """The name under which the ledger keeps how far the coins of a chain have been asked about."""
+    return f"coins-asked/{chain}"
 
 
 def _spendable(tx: LedgerTransaction, chain: str) -> list[Coin]:
@@ -88,13 +140,6 @@ def _spendable(tx: LedgerTransaction, chain: str) -> list[Coin]:
     ended = {run.id for run in tx.runs(state=RunState.STALLED)}
     held = [coin for coin in tx.coins(chain=chain, state="reserved") if coin.run in ended]
     return [coin for coin in (*tx.coins(chain=chain, state="free"), *held) if coin.satoshis >= USEFUL]
-
-
-def _chosen(coins: Sequence[Coin]) -> list[Coin]:
-    if len(coins) <= ASKED:
-        return list(coins)
-    ranked = sorted(coins, key=lambda coin: (-coin.satoshis, coin.outpoint))
-    return [*ranked[: ASKED // 2], *ranked[-ASKED // 2 :]]
 
 
 def _settled(ports: Ports, coin: Coin, txid: str) -> bool:
@@ -121,3 +166,6 @@ def _retire(tx: LedgerTransaction, coin: Coin) -> None:
         tx.spend([coin.outpoint], coin.run)
     elif coin.state != "spent":
         tx.put_coin(replace(coin, state="spent", run=OUTSIDE))
+
+
+_SILENT = "nothing is spent while it is silent"

@@ -8,17 +8,24 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.controller import Controller
+from reconciler.engine import pause, source
+from reconciler.engine.anchor import declare
 from reconciler.engine.journal import has_signed
 from reconciler.engine.observe import networks, observe
+from reconciler.engine.policy import recalled
+from reconciler.engine.readonly import behind
+from reconciler.kinds import identity_keys
+from reconciler.kinds.audit import KIND as AUDIT_KIND
 from reconciler.kinds.network import read_net
 from reconciler.manifest.load import Loaded, Loader
+from reconciler.model.audit import AuditPolicy
 from reconciler.model.canonical import Json
 from reconciler.model.change import FeeRate
 from reconciler.model.codec import decode
 from reconciler.model.effect import CoinOutput, Draft
-from reconciler.model.errors import ReconcilerError
+from reconciler.model.errors import ReconcilerError, Refused, Unavailable
 from reconciler.model.intent import RunState
-from reconciler.model.observation import ObservedState, Present
+from reconciler.model.observation import Absent, Observation, ObservedState, Present
 from reconciler.model.plan import Plan
 from reconciler.model.record import RecordedState
 from reconciler.model.ref import Position, ResourceRef
@@ -35,7 +42,10 @@ BELIEVED = Present()
 
 @dataclass(frozen=True, slots=True, repr=False)  # as text it is as large as the repository
 class Survey:
-    """One look at the three states. `desired` is None while the manifests have errors. `notes` say what was not reached."""
+    """One look at the three states. `desired` is None while the manifests have errors. `notes` say what was not reached.
+
+    `alarm` says why nothing may be spent, if so.
+    """
 
     loaded: Loaded
     desired: DesiredState | None
@@ -43,6 +53,7 @@ class Survey:
     observed: ObservedState
     rates: Mapping[str, FeeRate]
     notes: tuple[str, ...] = ()
+    alarm: str = ""
 
 
 @dataclass(slots=True)
@@ -52,16 +63,32 @@ class Surveyor:
     ports: Ports
     kinds: Mapping[str, Controller]
     environment: str = ""
+    audit: AuditPolicy | None = None
     loader: Loader = field(init=False)
     memory: Memory = field(default_factory=Memory)
+    declared: DesiredState | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.loader = Loader(self.kinds)
+        self.loader = Loader({name: kind for name, kind in self.kinds.items() if name != AUDIT_KIND})
 
     def load(self) -> Loaded:
         """The manifests as they stand, or every diagnostic."""
         revision = self.ports.source.current()
-        return self.loader.load(revision.texts, self.ports.source.facts, revision.id, self.environment)
+        loaded = self.loader.load(revision.texts, self.ports.source.facts, revision.id, self.environment)
+        self.declared = loaded.desired or self.declared
+        return declare(loaded, self.audit, self.ports)
+
+    def _load_or_say_why(self) -> Loaded:
+        """As `load`, for those who have something else to go on with: a source that cannot be read is a fault like any other."""
+        try:
+            return self.load()
+        except (Refused, Unavailable) as error:
+            return source.unread(error)
+
+    def labels(self, ref: ResourceRef) -> Mapping[str, str]:
+        """The labels of a resource, as the manifests last had them without a fault."""
+        found = self.declared.resources.get(ref) if self.declared is not None else None
+        return found.labels if found is not None else {}
 
     async def survey(
         self,
@@ -69,14 +96,16 @@ class Surveyor:
         desired: DesiredState | None = None,
         refresh: bool = True,
         only: Iterable[ResourceRef] | None = None,
+        instead: DesiredState | None = None,
     ) -> Survey:
         """Look at everything, or at `only` some. Without `refresh` the records are believed.
 
-        `desired` stands in while the manifests have errors.
+        `desired` stands in while the manifests have errors; `instead` is asked for whatever they say.
         """
-        loaded = self.load()
-        wanted = loaded.desired or desired
-        recorded = thawed(self.ports)
+        await self.ports.source.refresh()
+        desired = instead or desired
+        loaded = self.load() if desired is None else self._load_or_say_why()
+        wanted, recorded = pause.in_force(instead or loaded.desired or desired, thawed(self.ports), self.ports.clock.now())
         wants = wanted.resources if wanted else {}
         self.ports.wallet.know(key_sources(wanted, recorded))
         rates, notes = await fee_rates(networks(wants, recorded.records), self.ports)
@@ -85,7 +114,9 @@ class Surveyor:
         else:
             seen = await observe({r: w for r, w in wants.items() if r not in recorded.records}, {}, self.kinds, self.ports)
             seen = {**seen, **dict.fromkeys(recorded.records, BELIEVED)}
-        return Survey(loaded, wanted, recorded, seen, rates, tuple(notes))
+        told = alarm(self.ports)
+        notes = [*([told] if told else ()), *source.notes(self.ports.source.standing()), *notes]
+        return Survey(loaded, wanted, recorded, seen, rates, tuple(notes), told)
 
     def plan(self, survey: Survey, limits: Limits) -> Plan:
         """The difference, priced. Pure from here on."""
@@ -98,6 +129,7 @@ class Surveyor:
             rates=survey.rates,
             limits=limits,
             split_fee=split_fee,
+            notes=(survey.alarm,) if survey.alarm else (),
             memory=self.memory,
         )
 
@@ -123,9 +155,13 @@ async def fee_rates(specs: Mapping[str, Json], ports: Ports) -> tuple[dict[str, 
 
 def key_sources(desired: DesiredState | None, recorded: RecordedState) -> dict[str, Mapping[str, Json]]:
     """Where the key of every Identity lives, as declared, or as recorded when it no longer is."""
-    found = {ref.name: record.body["spec"]["key"] for ref, record in recorded.records.items() if ref.kind == "Identity"}
+    found: dict[str, Mapping[str, Json]] = {}
+    outputs = {ref.name: record.outputs for ref, record in recorded.records.items() if ref.kind == "Identity"}
+    specs = {ref.name: record.body["spec"] for ref, record in recorded.records.items() if ref.kind == "Identity"}
     if desired is not None:
-        found |= {ref.name: want.spec["key"] for ref, want in desired.resources.items() if ref.kind == "Identity"}
+        specs |= {ref.name: want.spec for ref, want in desired.resources.items() if ref.kind == "Identity"}
+    for name, spec in specs.items():
+        found |= identity_keys.ring(name, spec, outputs.get(name) or {}).sources
     return found
 
 
@@ -141,8 +177,9 @@ def believed(recorded: RecordedState, environment: str) -> DesiredState:
             ref=ref,
             spec=record.body["spec"],
             at=record.at or Position("ledger", 1, 1),
-            # Requirements that only ordered the work are no part of the body, and belief has no lifecycle to say which.
+            # Requirements that only ordered the work are no part of the body, and no record says which they were.
             requires=frozenset(map(ResourceRef.parse, record.body["using"])),
+            lifecycle=recalled(record),
             files=tuple(decode(FileFact, fact) for fact in record.body["files"]),
         )
         for ref, record in recorded.records.items()
@@ -162,6 +199,29 @@ def thawed(ports: Ports) -> RecordedState:
     with ports.ledger.begin() as tx:
         signed = {run.key for run in tx.runs(state=RunState.OPEN) if has_signed(tx, run.id)}
     return replace(recorded, frozen=frozenset(ref for ref in recorded.frozen if f"ref/{ref}" in signed))
+
+
+def steady(observed: ObservedState) -> ObservedState:
+    """Observations without how long they took: the same world must give the same plan id twice."""
+    return {ref: _steady(one) for ref, one in observed.items()}
+
+
+def _steady(seen: Observation) -> Observation:
+    copies = getattr(seen, "attributes", {}).get("replicas")
+    if not copies or not isinstance(seen, Present | Absent):
+        return seen
+    timeless = {
+        host: {sha256: {k: v for k, v in state.items() if k != "ms"} for sha256, state in held.items()}
+        for host, held in copies.items()
+    }
+    return replace(seen, attributes={**seen.attributes, "replicas": timeless})
+
+
+def alarm(ports: Ports) -> str:
+    """Why nothing may be spent, and the ways out; empty while all is well."""
+    with ports.ledger.begin() as tx:
+        found = behind(tx)
+    return f"READ ONLY: {found.message}. Nothing is spent: {found.hint}" if found else ""
 
 
 def midnight(now: datetime) -> datetime:

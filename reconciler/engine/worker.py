@@ -7,9 +7,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
+from reconciler.engine import heart
 from reconciler.engine.backoff import retry_at
 from reconciler.model.errors import Conflict, Locked, ReconcilerError, Unavailable, Uncertain
 from reconciler.ports import Lease, Ports
+from reconciler.telemetry import bound
 
 log = logging.getLogger("reconciler.worker")
 
@@ -26,7 +28,7 @@ class Worker:
         self.ports = ports
         self.handlers = handlers
         self.owner = owner
-        self.beats = 0
+        self.pulse = heart.Pulse()
         self._wake = asyncio.Event()
         self._stopping = False
 
@@ -41,13 +43,15 @@ class Worker:
 
     async def run(self) -> None:
         """Until stopped."""
-        while not self._stopping:
-            self.beats += 1
-            lease = self.ports.queue.claim(self.owner, self.ports.clock.now(), tuple(self.handlers))
-            if lease is None:
-                await self._nap()
-            else:
-                await self.handle(lease)
+        with heart.carrying(self.pulse):
+            while not self._stopping:
+                heart.beat()
+                lease = self.ports.queue.claim(self.owner, self.ports.clock.now(), tuple(self.handlers))
+                if lease is None:
+                    await self._nap()
+                else:
+                    with bound(key=lease.key, fence=str(lease.fence)):
+                        await self.handle(lease)
 
     async def handle(self, lease: Lease) -> None:
         """One key, once; whatever it raises is logged here and nowhere else."""
@@ -74,7 +78,8 @@ class Worker:
             log.warning("lease.lost", extra={"ref": lease.key, "fence": lease.fence})
 
     async def _nap(self) -> None:
-        due = self.ports.queue.next_due()
+        # Of its own keys only: what others left behind (the lease of a dead process on a resource) would keep it awake.
+        due = self.ports.queue.next_due(tuple(self.handlers))
         left = NAP if due is None else max(0.0, (due - self.ports.clock.now()).total_seconds())
         self._wake.clear()
         nap = asyncio.ensure_future(self.ports.clock.sleep(min(NAP, left) or 0.01))

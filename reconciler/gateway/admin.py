@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -15,8 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from reconciler.engine.daemon import Daemon
+from reconciler.engine.dump import dump
 from reconciler.engine.handlers import Handlers
-from reconciler.model.codec import encode
+from reconciler.engine.readonly import behind
 from reconciler.model.errors import Refused
 from reconciler.model.intent import RunState
 from reconciler.model.ref import ResourceRef
@@ -34,6 +34,7 @@ class Admin:
     handlers: Handlers
     ports: Ports
     metrics: Metrics
+    refresh: Callable[[], None] = lambda: None
 
     def app(self) -> Starlette:
         """The routes."""
@@ -59,6 +60,7 @@ class Admin:
 
     async def exposition(self, request: Request) -> Response:
         """Prometheus text."""
+        self.refresh()
         now = self.ports.clock.now()
         depth, oldest = self.ports.queue.depth(now)
         self.metrics.depth.set(depth)
@@ -66,21 +68,12 @@ class Admin:
         self.metrics.source_ready.set(0 if self.handlers.source_fault else 1)
         with self.ports.ledger.begin() as tx:
             self.metrics.open_intents.set(len(tx.runs(state=RunState.OPEN)))
+            self.metrics.behind.set(0 if behind(tx) is None else 1)
         return Response(self.metrics.exposition(), media_type=PROMETHEUS)
 
     async def state(self, request: Request) -> Response:
         """What the daemon thinks: its last plan, its source, its heartbeat."""
-        plan = self.handlers.last_plan
-        shown: dict[str, Any] = {
-            "mode": self.handlers.mode,
-            "heartbeat": self.daemon.heartbeat,
-            "source": self.handlers.source_fault or "ok",
-            "plan": None
-            if plan is None
-            else {"id": plan.id, "revision": plan.revision, "acting": [str(c.ref) for c in plan.acting]},
-            "guards": [] if plan is None else encode(list(plan.guards)),
-        }
-        return JSONResponse(shown)
+        return JSONResponse(dump(self.daemon, self.handlers))
 
     async def reconcile(self, request: Request) -> Response:
         """Ask for a pass now: {"key": "Dataset/x"} or {} for everything."""
@@ -93,7 +86,7 @@ class Admin:
         return JSONResponse({"queued": key}, status_code=202)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """A server among other work in one process: signals belong to the process, not to it."""
 
     @contextlib.contextmanager
@@ -104,7 +97,7 @@ class _Server(uvicorn.Server):
 
 def listener(admin: Admin) -> uvicorn.Server:
     """A server for the routes; `serve(sockets=[listening(...)])` runs it."""
-    return _Server(uvicorn.Config(admin.app(), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1))
+    return Server(uvicorn.Config(admin.app(), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1))
 
 
 def listening(address: tuple[str, int]) -> socket.socket:

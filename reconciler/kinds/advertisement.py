@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.controller import Outputs, Steps
-from reconciler.kinds import document as documents
-from reconciler.kinds import lookups
-from reconciler.kinds import token as tokens
-from reconciler.kinds.identity import key_in
+from reconciler.kinds import identity_keys
+from reconciler.kinds.identity import key_in, signer_in
+from reconciler.kinds.later import later
 from reconciler.kinds.network import Net, net_of, read_net
 from reconciler.model.canonical import Json
 from reconciler.model.change import Change, Cost, FieldDelta, Verb
@@ -17,9 +16,22 @@ from reconciler.model.errors import Refused
 from reconciler.model.observation import Absent, Observation, Present
 from reconciler.model.record import Record
 from reconciler.model.resource import Resource
-from reconciler.ports import Reads
-from reconciler.wire import advert, descriptor, names
-from reconciler.wire.keys import ANYONE
+from reconciler.wire import names
+
+if TYPE_CHECKING:
+    from reconciler.kinds import document as documents
+    from reconciler.kinds import lookups, rent
+    from reconciler.kinds import token as tokens
+    from reconciler.ports import Reads
+    from reconciler.wire import advert, descriptor, keys
+else:
+    documents = later("reconciler.kinds.document")
+    tokens = later("reconciler.kinds.token")
+    lookups = later("reconciler.kinds.lookups")
+    rent = later("reconciler.kinds.rent")
+    keys = later("reconciler.wire.keys")
+    advert = later("reconciler.wire.advert")
+    descriptor = later("reconciler.wire.descriptor")
 
 # Spec fields that the service document repeats word for word.
 TERMS = ("serviceType", "capability", "maxConsumers", "availability", "regions", "ttl", "ship", "slap")
@@ -45,12 +57,12 @@ def service(name: str, body: Mapping[str, Json], public_key: str, net: Net) -> d
 
 def adverts(body: Mapping[str, Json], public_key: str | None, net: Net) -> list[tokens.Wanted]:
     """The SHIP and SLAP tokens the spec asks for, all at the network's public URL."""
-    spec, owner = body["spec"], body["spec"]["identityRef"]
+    spec, owner = body["spec"], signer_in(body)
     fault = names.advertisable(net.public_url)
     if fault and (spec.get("ship") or spec.get("slap")):
         hint = "set gateway.publicUrl on the Network"
         raise Refused("not-advertisable", f'cannot advertise "{net.public_url}": {fault}', hint=hint)
-    identity = bytes.fromhex(public_key) if public_key else ANYONE
+    identity = bytes.fromhex(public_key) if public_key else keys.ANYONE
     wanted = []
     for type_, topics in (("SHIP", spec.get("ship") or ()), ("SLAP", spec.get("slap") or ())):
         protocol, key_id = advert.lock_of(type_)
@@ -95,7 +107,7 @@ class AdvertisementController:
 
     def diff(self, body: Mapping[str, Json], was: Record, seen: Present) -> Sequence[FieldDelta]:
         """Hosts that lost a token, and storage hosts that lost the document."""
-        return [*tokens.token_drift(seen), *documents.replica_drift(seen, {was.outputs["document"]["digest"]: "document"})]
+        return [*tokens.token_drift(seen), *documents.copy_drift(was, seen, net_of(was.body), "document")]
 
     def _transaction(
         self, change: Change, net: Net, public_key: str | None, document: documents.Document | None
@@ -103,7 +115,7 @@ class AdvertisementController:
         """(tokens to make, tokens to spend, tokens that stay) for the wanted set; `document` None means not yet sealed."""
         wanted, live = adverts(change.body, public_key, net), tokens.survivors(change)
         before: Mapping[str, Any] = change.before.outputs if change.before else {}
-        same_key = change.before is not None and before.get("publicKey") == public_key
+        same_key = change.before is not None and before.get("publicKey") == public_key and not tokens.anew(change)
         domain = before.get("domain")
         old = before.get("document")
         core = service(change.ref.name, change.body, public_key or "", net)
@@ -119,21 +131,32 @@ class AdvertisementController:
             stays += anchored
         else:
             sequence = document["sequence"] if document else 1 + (old["sequence"] if old else 0)
-            make.append(documents.anchor(change.body["spec"]["identityRef"], public_key, str(change.ref), document, sequence))
+            make.append(documents.anchor(signer_in(change.body), public_key, str(change.ref), document, sequence))
         kept = {t["outpoint"] for t in stays}
         return make, [t for t in live if t["outpoint"] not in kept], stays
 
     def estimate(self, change: Change) -> tuple[Cost, tuple[int, ...]]:
         """One transaction for whatever is made and retired together."""
         if change.verb is Verb.REPAIR:
-            return Cost(), ()
+            return documents.upkeep_cost(change, net_of(change.body)), ()
         if change.verb is Verb.DELETE and change.before is not None:
             return tokens.price(net_of(change.before.body), change, (), tokens.survivors(change))
         net = net_of(change.body)
         tokens.stay_on_chain(net, change)
         documents.document_hosts(str(change.ref), net)
         make, spend, _ = self._transaction(change, net, key_in(change.body), None)
-        return tokens.price(net, change, make, spend)
+        cost, needs = tokens.price(net, change, make, spend)
+        return (cost + documents.upkeep_cost(change, net) if self._stands(change, net) else cost), needs
+
+    def _stands(self, change: Change, net: Net) -> bool:
+        """Whether the document on record says what is asked for, so that only its copies need care."""
+        key, old = key_in(change.body), change.before.outputs.get("document") if change.before else None
+        anchored = any(t["type"] == "DESCRIPTOR" for t in tokens.survivors(change))
+        return (
+            anchored
+            and not tokens.anew(change)
+            and not documents.fresh(service(change.ref.name, change.body, key or "", net), old)
+        )
 
     async def observe(self, want: Resource | None, was: Record | None, reads: Reads) -> Observation:
         """Every recorded token on every host, and the document's copies."""
@@ -141,34 +164,36 @@ class AdvertisementController:
             if want is None or not reads.wallet.exists(want.spec["identityRef"]):
                 return Absent("no key yet")
             key = reads.wallet.public_key(want.spec["identityRef"])
-            return await tokens.unrecorded(want, key, reads, _announced(want, key, reads))
+            more = identity_keys.heirs(want.spec["identityRef"], reads, str(want.ref))
+            return await tokens.unrecorded(want, key, reads, [*_announced(want, key, reads), *more])
         net, owner = net_of(was.body), {"identityKey": was.outputs["publicKey"]}
         services = {t["service"] for t in was.outputs["tokens"]} | {descriptor.SERVICE}
-        seen = await tokens.observe_tokens(was.outputs["tokens"], dict.fromkeys(services, owner), net, reads)
+        seen = await tokens.observe_tokens(was.outputs["tokens"], dict.fromkeys(services, owner), net, reads, was.status.facts)
         if not isinstance(seen, Present):
             return seen
-        replicas = await documents.observe_replicas(was.outputs["replicas"], net, reads)
-        return Present({**seen.attributes, "replicas": replicas})
+        return Present({**seen.attributes, "replicas": await documents.observe_copies(was.outputs, net, reads)})
 
     def apply(self, change: Change) -> Steps[Outputs]:
         """Seal the document where it changed, keep copies, and swap tokens in one transaction."""
         before: Mapping[str, Any] = change.before.outputs if change.before else {}
-        net, owner = net_of(change.body), change.body["spec"]["identityRef"]
+        net, owner = net_of(change.body), signer_in(change.body)
         if change.verb is Verb.REPAIR:
             yield from tokens.resend(net, tokens.lost(change))
-            held = yield from documents.rekeep(change, net, before["document"])
-            return {**before, "replicas": documents.merge(before["replicas"], held)}
+            return (yield from documents.upkeep(change, net))
         public_key = key_in(change.body)
         core, old = service(change.ref.name, change.body, public_key or "", net), before.get("document")
         anchored = [t for t in tokens.survivors(change) if t["type"] == "DESCRIPTOR"]
-        document, held = old, before.get("replicas") or {}
-        if not anchored or documents.fresh(core, old):
+        if self._stands(change, net):
+            kept_up = yield from documents.upkeep(change, net)
+            document = old
+        else:
             document = yield from documents.seal(owner, core, old, anchored[0]["outpoint"] if anchored else None)
-            held = yield from documents.keep(str(change.ref), net, document)
+            kept_up = {"replicas": (yield from documents.keep(str(change.ref), net, document))}
         make, spend, stays = self._transaction(change, net, public_key, document)
         made = yield from tokens.publish(net, change, make, spend)
         kept = sorted([*stays, *made], key=lambda t: (t["type"], t["name"]))
-        return {"publicKey": public_key, "domain": net.public_url, "document": document, "tokens": kept, "replicas": held}
+        outputs = {"publicKey": public_key, "domain": net.public_url, "document": document, "tokens": kept}
+        return rent.remembered({**outputs, "replicas": kept_up["replicas"]}, kept_up.get("refusing") or {})
 
     def delete(self, change: Change) -> Steps[None]:
         """Spend every token in one transaction."""

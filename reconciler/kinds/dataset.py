@@ -7,26 +7,38 @@ in the single anchoring transaction. Versions are a chain: the token of version 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.controller import Outputs, Steps
-from reconciler.kinds import document as documents
-from reconciler.kinds import token as tokens
-from reconciler.kinds.identity import key_in
-from reconciler.kinds.network import Net, net_of
+from reconciler.kinds import identity_keys
+from reconciler.kinds.identity import key_in, signer_in
+from reconciler.kinds.later import later
+from reconciler.kinds.network import Net, net_of, read_net
 from reconciler.model.canonical import Json, canonical
 from reconciler.model.change import Change, Cost, FieldDelta, Verb
-from reconciler.model.effect import Blob
 from reconciler.model.observation import Absent, Observation, Present
 from reconciler.model.record import Record
 from reconciler.model.resource import Resource
-from reconciler.ports import Reads
-from reconciler.wire import descriptor, merkle
-from reconciler.wire.uhrp import uhrp_url
+
+if TYPE_CHECKING:
+    from reconciler.kinds import document as documents
+    from reconciler.kinds import keeping, rent
+    from reconciler.kinds import token as tokens
+    from reconciler.model import effect as effects
+    from reconciler.ports import Reads
+    from reconciler.wire import descriptor, merkle, uhrp
+else:
+    documents = later("reconciler.kinds.document")
+    tokens = later("reconciler.kinds.token")
+    keeping = later("reconciler.kinds.keeping")
+    rent = later("reconciler.kinds.rent")
+    effects = later("reconciler.model.effect")
+    descriptor = later("reconciler.wire.descriptor")
+    merkle = later("reconciler.wire.merkle")
+    uhrp = later("reconciler.wire.uhrp")
 
 # Spec fields that the manifest repeats word for word.
 SAID = ("title", "tags", "license", "contentType", "version", "sample", "partSize", "lineage")
-_MS_PER_MINUTE = 60_000
 
 
 def entries(body: Mapping[str, Json]) -> list[dict[str, Json]]:
@@ -37,7 +49,7 @@ def entries(body: Mapping[str, Json]) -> list[dict[str, Json]]:
             "path": file["path"],
             "size": file["size"],
             "sha256": file["sha256"],
-            "uhrp": uhrp_url(file["sha256"]),
+            "uhrp": uhrp.uhrp_url(file["sha256"]),
             "mediaType": chosen or file["media_type"],
         }
         for file in body["files"]
@@ -116,6 +128,8 @@ class DatasetController:
             faults.append(("/content", f'no file matches "{pattern}"'))
         if want.spec.get("price") is not None and want.spec.get("pricePlanRef"):
             faults.append(("/price", "state a price or a pricePlanRef, not both"))
+        if want.spec.get("renewBefore") is not None and want.spec["renewBefore"] >= want.spec["retention"]:
+            faults.append(("/renewBefore", "must be shorter than retention, or every look would renew"))
         return faults
 
     def exports(self, body: Mapping[str, Json], outputs: Outputs | None) -> Mapping[str, Json] | None:
@@ -126,15 +140,12 @@ class DatasetController:
         """Hosts that lost the token; storage hosts on which a copy is gone or corrupt."""
         named = {file["sha256"]: file["path"] for file in was.outputs["files"]}
         named[was.outputs["document"]["digest"]] = "manifest"
-        return [*tokens.token_drift(seen), *documents.replica_drift(seen, named)]
-
-    def _hosts(self, change: Change, net: Net) -> tuple[Any, ...]:
-        return documents.placement(str(change.ref), net.storage, change.body["spec"].get("replicas", 1))
+        return [*tokens.token_drift(seen), *keeping.drift(was, seen, named)]
 
     def _anchored(self, change: Change, core: Mapping[str, Json]) -> bool:
         """Whether the live token already anchors this very statement."""
         before: Mapping[str, Any] = change.before.outputs if change.before else {}
-        return bool(tokens.survivors(change)) and not documents.fresh(core, before.get("document"))
+        return bool(tokens.survivors(change)) and not tokens.anew(change) and not documents.fresh(core, before.get("document"))
 
     def estimate(self, change: Change) -> tuple[Cost, tuple[int, ...]]:
         """One transaction per version, and the bytes that must travel."""
@@ -142,14 +153,18 @@ class DatasetController:
             return tokens.price(net_of(change.before.body), change, (), tokens.survivors(change))
         net = net_of(change.body)
         tokens.stay_on_chain(net, change)
-        hosts = self._hosts(change, net)
+        hosts = keeping.homes_of(change)
         old = change.before.outputs if change.before else {}
-        upload = Cost(uploaded=sum(file["size"] for host in hosts for file in _missing(change, host.name)))
         key = key_in(change.body)
-        if change.verb is Verb.REPAIR or (key and self._anchored(change, manifest(change.ref.name, change.body, key))):
+        stands = change.verb is Verb.REPAIR or bool(key and self._anchored(change, manifest(change.ref.name, change.body, key)))
+        upload = Cost(
+            uploaded=sum(file["size"] for host in hosts for file in _missing(change, host.name)),
+            payments=rent.owed(change.seen, [h.name for h in hosts], rent.forgiving(change), _current(change, stands)),
+        )
+        if stands:
             return upload, ()
         sequence = 1 + (old["document"]["sequence"] if old.get("document") else 0)
-        wanted = documents.anchor(change.body["spec"]["identityRef"], key, str(change.ref), None, sequence)
+        wanted = documents.anchor(signer_in(change.body), key, str(change.ref), None, sequence)
         cost, needs = tokens.price(net, change, (wanted,), tokens.survivors(change))
         return cost + upload, needs
 
@@ -157,20 +172,25 @@ class DatasetController:
         """The token on every overlay host, and every copy read back from every storage host."""
         if was is None:
             if want is None or not reads.wallet.exists(want.spec["identityRef"]):
-                return Absent("no key yet")
-            return await tokens.unrecorded(want, reads.wallet.public_key(want.spec["identityRef"]), reads)
+                unmade = Absent("no key yet")
+                return unmade if want is None else await keeping.unmade(want.spec, unmade, _declared(want, reads), reads)
+            name = want.spec["identityRef"]
+            more = identity_keys.heirs(name, reads, str(want.ref))
+            seen = await tokens.unrecorded(want, reads.wallet.public_key(name), reads, more)
+            return await keeping.unmade(want.spec, seen, _declared(want, reads), reads)
         net = net_of(was.body)
         query = {descriptor.SERVICE: {"identityKey": was.outputs["publicKey"]}}
-        seen = await tokens.observe_tokens(was.outputs["tokens"], query, net, reads)
+        seen = await tokens.observe_tokens(was.outputs["tokens"], query, net, reads, was.status.facts)
         if not isinstance(seen, Present):
             return seen
-        return Present({**seen.attributes, "replicas": await documents.observe_replicas(was.outputs["replicas"], net, reads)})
+        asked = want.spec if want is not None else was.body["spec"]
+        return Present({**seen.attributes, **(await keeping.observe(asked, was, _sizes(was), net, reads))})
 
     def apply(self, change: Change) -> Steps[Outputs]:
         """Seal the manifest, place the bytes, then anchor: nothing is announced that cannot be fetched."""
         before: Mapping[str, Any] = change.before.outputs if change.before else {}
         net, spec = net_of(change.body), change.body["spec"]
-        hosts, retention = self._hosts(change, net), int(spec["retention"]) // _MS_PER_MINUTE
+        hosts, span = keeping.homes_of(change), rent.rent_of(spec)
         if change.verb is Verb.REPAIR:
             yield from tokens.resend(net, tokens.lost(change))
         public_key = key_in(change.body) or ""
@@ -178,25 +198,28 @@ class DatasetController:
         anchored = change.verb is Verb.REPAIR or self._anchored(change, core)
         document = before.get("document")
         if not anchored:
-            document = yield from documents.seal(spec["identityRef"], core, document, live[0]["outpoint"] if live else None)
+            document = yield from documents.seal(signer_in(change.body), core, document, live[0]["outpoint"] if live else None)
         assert document is not None
+        longer, declined = yield from rent.renew(change, hosts, span, _current(change, anchored))
         held: dict[str, Any] = {}
         for host in hosts:
-            blobs = [Blob(file["sha256"], file["size"], file["mediaType"]) for file in _missing(change, host.name)]
+            blobs = [effects.Blob(file["sha256"], file["size"], file["mediaType"]) for file in _missing(change, host.name)]
             if not anchored or document["digest"] not in _kept(change, host.name):
                 blobs.append(documents.blob_of(document))
-            held = documents.merge(held, (yield from documents.store(blobs, [host], retention, self._parallel(spec))))
+            held = documents.merge(held, (yield from documents.store(blobs, [host], span.minutes, self._parallel(spec))))
         outputs = {
             "publicKey": public_key,
             "document": document,
             "files": entries(change.body),
             "merkleRoot": core["merkleRoot"],
             "previous": before.get("previous") or [],
-            "replicas": self._replicas(change, document, held),
+            "replicas": rent.prolonged(self._replicas(change, document, held), longer),
+            **keeping.scaled(change),
         }
+        outputs = rent.remembered(outputs, declined)
         if anchored:
             return {**outputs, "tokens": before["tokens"]}
-        wanted = documents.anchor(spec["identityRef"], public_key, str(change.ref), document, document["sequence"])
+        wanted = documents.anchor(signer_in(change.body), public_key, str(change.ref), document, document["sequence"])
         made = yield from tokens.publish(net, change, (wanted,), live)
         return {**outputs, "tokens": made, "previous": [*outputs["previous"], *(t["outpoint"] for t in live)]}
 
@@ -230,5 +253,28 @@ def _missing(change: Change, host: str) -> list[dict[str, Json]]:
     return [file for file in entries(change.body) if file["sha256"] not in kept]
 
 
-_REFS = (("identityRef", "Identity"), ("networkRef", "Network"), ("pricePlanRef", "PricePlan"))
+def _declared(want: Resource, reads: Reads) -> Net | None:
+    """The network it asks for, if there is such a one."""
+    name = str(want.spec.get("networkRef"))
+    return read_net(name, reads.networks[name]) if name in reads.networks else None
+
+
+def _current(change: Change, stands: bool) -> set[str]:
+    """The digests of the version that will stand: only those are worth more rent."""
+    document = change.before.outputs["document"]["digest"] if stands and change.before is not None else None
+    return {file["sha256"] for file in change.body["files"]} | ({document} if document else set())
+
+
+def _sizes(was: Record) -> dict[str, int]:
+    """Bytes of everything a record keeps copies of, by digest."""
+    document = was.outputs["document"]
+    return {file["sha256"]: file["size"] for file in was.outputs["files"]} | {document["digest"]: document["size"]}
+
+
+_REFS = (
+    ("identityRef", "Identity"),
+    ("networkRef", "Network"),
+    ("pricePlanRef", "PricePlan"),
+    ("distributionRuleRef", "DistributionRule"),
+)
 CONTROLLER = DatasetController()

@@ -7,34 +7,41 @@ and its hash is anchored by a descriptor token on `tm_producer` (specs/tm_produc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from reconciler.controller import Steps, ask
+from reconciler.kinds import rent
 from reconciler.kinds.network import Net
 from reconciler.kinds.token import Wanted
 from reconciler.model.canonical import Json, digest
-from reconciler.model.change import Cause, Change, FieldDelta
-from reconciler.model.effect import Attest, Blob, Endpoint, Store
+from reconciler.model.change import Cause, Change, Cost, FieldDelta
+from reconciler.model.effect import Attest, Blob, Store
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Refused, RemoteProtocolError, Unavailable
 from reconciler.model.observation import Present
-from reconciler.ports import Reads
+from reconciler.model.record import Record
 from reconciler.wire import descriptor
 from reconciler.wire.keys import ANYONE
 from reconciler.wire.uhrp import uhrp_url
 
+if TYPE_CHECKING:
+    from reconciler.ports import Reads
+
 # Copies of a signed document when the resource does not say: one host may fail.
 DOCUMENT_COPIES = 2
 ENVELOPE_TYPE = "application/json"
-# 180 days in minutes, the unit in which storage hosts rent (a Dataset may say otherwise).
-DOCUMENT_RETENTION = 180 * 24 * 60
 
 Document = Mapping[str, Json]
 # host name -> SHA-256 -> facts
 Replicas = dict[str, dict[str, Json]]
 
 
-def placement(subject: str, hosts: Sequence[Endpoint], copies: int) -> tuple[Endpoint, ...]:
-    """The hosts that keep `subject`: rendezvous hashing, so that adding a host moves as little as possible."""
+def placement(subject: str, hosts: Sequence[Endpoint], copies: int, avoid: Collection[str] = ()) -> tuple[Endpoint, ...]:
+    """The hosts that keep `subject`: rendezvous hashing, so that adding a host moves as little as possible.
+
+    Hosts to `avoid` are taken only where there are no others.
+    """
     if copies > len(hosts):
         names = ", ".join(h.name for h in hosts) or "none"
         raise Refused(
@@ -42,13 +49,13 @@ def placement(subject: str, hosts: Sequence[Endpoint], copies: int) -> tuple[End
             f"cannot keep {copies} copies of {subject}: the network has {len(hosts)} storage hosts ({names})",
             hint="lower replicas, or add a storage host to the Network",
         )
-    ranked = sorted(hosts, key=lambda host: hashlib.sha256(f"{subject}\n{host.name}".encode()).digest())
+    ranked = sorted(hosts, key=lambda host: (host.name in avoid, hashlib.sha256(f"{subject}\n{host.name}".encode()).digest()))
     return tuple(sorted(ranked[:copies], key=lambda host: host.name))
 
 
-def document_hosts(subject: str, net: Net) -> tuple[Endpoint, ...]:
+def document_hosts(subject: str, net: Net, avoid: Collection[str] = ()) -> tuple[Endpoint, ...]:
     """Where a document without files of its own is kept; Refused without any storage host."""
-    return placement(subject, net.storage, max(1, min(DOCUMENT_COPIES, len(net.storage))))
+    return placement(subject, net.storage, max(1, min(DOCUMENT_COPIES, len(net.storage))), avoid)
 
 
 def fresh(core: Mapping[str, Json], old: Document | None) -> bool:
@@ -119,13 +126,50 @@ def blob_of(document: Document) -> Blob:
 
 def keep(subject: str, net: Net, document: Document) -> Steps[Replicas]:
     """Put a document that stands alone on its hosts."""
-    return (yield from store([blob_of(document)], document_hosts(subject, net), DOCUMENT_RETENTION))
+    return (yield from store([blob_of(document)], document_hosts(subject, net), rent.DOCUMENT_RENT.minutes))
 
 
-def rekeep(change: Change, net: Net, document: Document) -> Steps[Replicas]:
-    """Put a document back on those of its hosts that were seen to lack it."""
-    hosts = [host for host in document_hosts(str(change.ref), net) if broken(change.seen, host.name)]
-    return (yield from store([blob_of(document)], hosts, DOCUMENT_RETENTION))
+def upkeep(change: Change, net: Net) -> Steps[dict[str, Json]]:
+    """The record's outputs once its document is kept as it should be: prolonged where due, put where it is not.
+
+    A host that declined to prolong is left for another by the next plan, which knows what that takes.
+    """
+    assert change.before is not None
+    before, document = change.before.outputs, change.before.outputs["document"]
+    hosts = document_hosts(str(change.ref), net, rent.forgiving(change))
+    longer, declined = yield from rent.renew(change, hosts, rent.DOCUMENT_RENT)
+    known = {host.name: before["replicas"].get(host.name, {}) for host in hosts}
+    lacking = [host for host in hosts if not known[host.name] or broken(change.seen, host.name)]
+    held = yield from store([blob_of(document)], lacking, rent.DOCUMENT_RENT.minutes)
+    return rent.remembered({**before, "replicas": merge(rent.prolonged(known, longer), held)}, declined)
+
+
+def upkeep_cost(change: Change, net: Net) -> Cost:
+    """What `upkeep` pays storage hosts."""
+    avoided = rent.forgiving(change)
+    names = [host.name for host in document_hosts(str(change.ref), net, avoided)]
+    return Cost(payments=rent.owed(change.seen, names, avoided))
+
+
+def copy_drift(was: Record, seen: Present, net: Net, name: str) -> list[FieldDelta]:
+    """How the copies of a document that stands alone left the record, and which of them end soon."""
+    names = {was.outputs["document"]["digest"]: name}
+    avoided = rent.refusing(was.outputs, seen.attributes)
+    hosts = [host.name for host in document_hosts(str(was.ref), net, avoided)]
+    lacking = unplaced(was.outputs["replicas"], hosts)
+    return [*replica_drift(seen, names), *rent.drift(seen, hosts, avoided, names), *lacking]
+
+
+def unplaced(replicas: Mapping[str, Json], hosts: Sequence[str]) -> list[FieldDelta]:
+    """A delta for every host that should keep a copy and was never given one."""
+    return [FieldDelta(f"replicas.{host}", "kept", "not kept", Cause.DRIFT) for host in hosts if host not in replicas]
+
+
+async def observe_copies(outputs: Mapping[str, Json], net: Net, reads: Reads) -> dict[str, Json]:
+    """The copies of a document that stands alone, read back; those that end soon with the price of more time."""
+    view = await observe_replicas(outputs.get("replicas") or {}, net, reads)
+    document = outputs.get("document")
+    return await rent.priced(view, {document["digest"]: document["size"]} if document else {}, rent.DOCUMENT_RENT, net, reads)
 
 
 def merge(old: Mapping[str, Json], new: Mapping[str, Json]) -> Replicas:
@@ -159,7 +203,7 @@ def replica_drift(seen: Present, names: Mapping[str, str]) -> list[FieldDelta]:
         FieldDelta(f"replicas.{host}.{names.get(sha256, sha256[:12])}", "ok", state["state"], Cause.DRIFT)
         for host, copies in (seen.attributes.get("replicas") or {}).items()
         for sha256, state in copies.items()
-        if state["state"] in ("missing", "corrupt")
+        if _is_broken(state)
     ]
     return sorted(found, key=lambda delta: delta.path)
 
@@ -167,4 +211,9 @@ def replica_drift(seen: Present, names: Mapping[str, str]) -> list[FieldDelta]:
 def broken(seen: Mapping[str, Json], host: str) -> set[str]:
     """The digests that the observation found missing or corrupt on a host."""
     copies = (seen.get("replicas") or {}).get(host) or {}
-    return {sha256 for sha256, state in copies.items() if state["state"] in ("missing", "corrupt")}
+    return {sha256 for sha256, state in copies.items() if _is_broken(state)}
+
+
+def _is_broken(copy: Mapping[str, Json]) -> bool:
+    """Gone or changed, and not to be borne for a while yet."""
+    return copy["state"] in ("missing", "corrupt") and not copy.get("waits")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from reconciler.controller import Outputs, Steps
 from reconciler.model.canonical import Json
@@ -10,7 +11,9 @@ from reconciler.model.change import Change, Cost, FieldDelta
 from reconciler.model.observation import Absent, Observation, Present
 from reconciler.model.record import Record
 from reconciler.model.resource import Resource
-from reconciler.ports import Reads
+
+if TYPE_CHECKING:
+    from reconciler.ports import Reads
 
 
 class LocalController:

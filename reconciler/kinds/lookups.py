@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from reconciler.kinds.network import Net
 from reconciler.model.canonical import Json
-from reconciler.model.effect import Endpoint
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Refused, RemoteProtocolError, Unavailable
 from reconciler.model.observation import Absent, Observation, Present, Unknown
 from reconciler.model.ref import Outpoint
-from reconciler.ports import Found, Reads
 from reconciler.wire import advert, descriptor
 from reconciler.wire.beef import parse_beef
+
+if TYPE_CHECKING:
+    from reconciler.ports import Found, Reads
 
 # Answers asked for at a time: the largest page ls_producer gives. One identity may own this many tokens in all.
 PAGE = 1000
@@ -112,6 +115,21 @@ async def _view(reads: Reads, host: Endpoint, questions: Sequence[Question]) -> 
         else:
             found |= {str(answer.outpoint) for answer in page if _fits(answer, question)}
     return refusals[0] if len(refusals) == len(questions) else frozenset(found)
+
+
+async def shown(reads: Reads, net: Net, question: Question) -> dict[str, bytes]:
+    """Everything the hosts show that really is what was asked for and that nothing spends: outpoint -> BEEF."""
+
+    async def one(host: Endpoint) -> Sequence[Found]:
+        try:
+            return await reads.overlay.lookup(host, question.service, {**question.query, "limit": PAGE})
+        except (Unavailable, RemoteProtocolError, Refused):
+            return ()
+
+    pages = await reads.together([one(host) for host in net.overlays])
+    found = {str(answer.outpoint): answer.beef for page in pages for answer in page if _fits(answer, question)}
+    spent = await reads.together([spender(reads, net, outpoint) for outpoint in sorted(found)])
+    return {outpoint: found[outpoint] for outpoint, by in zip(sorted(found), spent, strict=True) if by is None}
 
 
 def _fits(answer: Found, question: Question) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reconciler.kinds.local import LocalController
 from reconciler.model.canonical import Json
-from reconciler.model.effect import Endpoint
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Refused
 from reconciler.model.resource import Resource
 
@@ -59,13 +59,20 @@ def read_net(name: str, spec: Mapping[str, Json]) -> Net:
     )
 
 
+# The Network last read under each name. All that use it in one plan hold the same object, and ten thousand may.
+_READ: dict[str, tuple[Json, Net]] = {}
+
+
 def net_of(body: Mapping[str, Json]) -> Net:
     """The network that a resolved body uses; Refused when it names none."""
     name = body["spec"].get("networkRef")
     spec = body["using"].get(f"Network/{name}") if name else None
     if spec is None:
         raise Refused("no-network", "cannot publish without a Network", hint="add a Network manifest, or name it with networkRef")
-    return read_net(name, spec)
+    known = _READ.get(name)
+    if known is None or known[0] is not spec:
+        known = _READ[name] = (spec, read_net(name, spec))
+    return known[1]
 
 
 class NetworkController(LocalController):

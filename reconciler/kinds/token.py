@@ -9,19 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from reconciler.controller import Steps, ask
 from reconciler.kinds import lookups
 from reconciler.kinds.network import Net, net_of, read_net
 from reconciler.model.canonical import Json
-from reconciler.model.change import Cause, Change, Cost, FeeRate, FieldDelta
-from reconciler.model.effect import Broadcast, Draft, Lock, Sign, Submit, TokenInput, TokenOutput
+from reconciler.model.change import Cause, Change, Cost, FeeRate, FieldDelta, Verb
+from reconciler.model.effect import Broadcast, Draft, Lock, Retract, Sign, Submit, TokenInput, TokenOutput
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Refused
 from reconciler.model.observation import Absent, Observation, Present, Unknown
 from reconciler.model.ref import Outpoint
 from reconciler.model.resource import Resource
-from reconciler.ports import Reads
 from reconciler.wire import draft as drafting
+
+if TYPE_CHECKING:
+    from reconciler.ports import Reads
 
 Token = Mapping[str, Json]
 
@@ -68,7 +73,15 @@ def price(net: Net, change: Change, make: Sequence[Wanted], spend: Sequence[Toke
         return Cost(), ()
     if change.rate is None:
         raise Refused("no-fee-rate", f"cannot price {change.ref}: no broadcaster of Network/{net.name} quoted a fee")
-    priced = drafting.price(draft_of(net, change.rate, make, spend), [t["satoshis"] for t in spend])
+    if make and spend and _elsewhere(net, change):
+        parts = [_priced(net, change.rate, (), spend), _priced(net, change.rate, make, ())]
+        return sum((cost for cost, _ in parts), Cost()), tuple(need for _, needs in parts for need in needs)
+    return _priced(net, change.rate, make, spend)
+
+
+def _priced(net: Net, rate: FeeRate, make: Sequence[Wanted], spend: Sequence[Token]) -> tuple[Cost, tuple[int, ...]]:
+    """One transaction."""
+    priced = drafting.price(draft_of(net, rate, make, spend), [t["satoshis"] for t in spend])
     return Cost(transactions=1, fees=priced.fee, locked=priced.locked), (priced.need,)
 
 
@@ -86,17 +99,55 @@ def stay_on_chain(net: Net, change: Change) -> None:
 
 
 def publish(net: Net, change: Change, make: Sequence[Wanted], spend: Sequence[Token]) -> Steps[list[Token]]:
-    """Sign, broadcast and submit one transaction; returns the new tokens as recorded. Nothing to do costs nothing."""
+    """Sign, broadcast and submit one transaction; returns the new tokens as recorded. Nothing to do costs nothing.
+
+    On the way to another network it takes two, the first to retire where the tokens were: whoever is shown one transaction
+    that spends a token and makes another lists the other, and nobody would ever tell a host left behind that it is gone.
+    """
     if not make and not spend:
         return []
     if change.rate is None:
         raise Refused("no-fee-rate", f"cannot publish {change.ref} without the fee rate it was priced with")
+    old = _elsewhere(net, change)
+    if make and spend and old is not None:
+        yield from _retire(net, old, change.rate, spend)
+        spend = ()
     signed = yield from ask(Sign(draft_of(net, change.rate, make, spend)))
     txid = signed["txid"]
     yield from ask(Broadcast(txid, net.broadcasters))
     made = [w.recorded(f"{txid}.{vout}") for vout, w in enumerate(make)]
     yield from ask(submission(net, txid, made, gone=spend))
+    left = _left(net, change)
+    if left and spend:
+        # Hosts that the network has no longer would go on listing what has been spent.
+        there = submission(net, txid, (), gone=spend)
+        yield from ask(Retract(txid, there.topics, left, there.gone, there.owner))
     return made
+
+
+def _retire(net: Net, old: Net, rate: FeeRate, spend: Sequence[Token]) -> Steps[None]:
+    """Spend tokens and show it to the hosts of the network they are on; nothing waits for those."""
+    signed = yield from ask(Sign(draft_of(net, rate, (), spend)))
+    yield from ask(Broadcast(signed["txid"], net.broadcasters))
+    there = submission(old, signed["txid"], (), gone=spend)
+    yield from ask(Retract(signed["txid"], there.topics, old.overlays, there.gone, there.owner))
+
+
+def _elsewhere(net: Net, change: Change) -> Net | None:
+    """The network the record's tokens are on, when it is not the one they are to be on."""
+    name = change.before.body["spec"].get("networkRef") if change.before is not None else None
+    if not name or name == net.name or change.before is None or f"Network/{name}" not in change.before.body["using"]:
+        return None
+    return net_of(change.before.body)
+
+
+def _left(net: Net, change: Change) -> tuple[Endpoint, ...]:
+    """The hosts that the network had when the record's tokens were submitted, and has no longer."""
+    name = change.before.body["spec"].get("networkRef") if change.before is not None else None
+    if name != net.name or change.before is None or f"Network/{name}" not in change.before.body["using"]:
+        return ()
+    ours = {host.url for host in net.overlays}
+    return tuple(host for host in net_of(change.before.body).overlays if host.url not in ours)
 
 
 def submission(net: Net, txid: str, made: Sequence[Token], gone: Sequence[Token] = ()) -> Submit:
@@ -121,12 +172,19 @@ def resend(net: Net, tokens: Sequence[Token]) -> Steps[None]:
         yield from ask(submission(net, txid, made))
 
 
-async def observe_tokens(tokens: Sequence[Token], queries: Mapping[str, Json], net: Net, reads: Reads) -> Observation:
+async def observe_tokens(
+    tokens: Sequence[Token], queries: Mapping[str, Json], net: Net, reads: Reads, facts: Mapping[str, Json] | None = None
+) -> Observation:
     """Look for each token on each host; `queries` maps a lookup service to the query that lists ours.
 
-    Present attributes: {"tokens": {outpoint: {"name", "hosts": {host: "held" | "missing" | "unreachable"}}}}. A token
-    that some host denies is looked up on the chain: spent means Absent, with the survivors in the attributes.
+    Present attributes: {"tokens": {outpoint: {"name", "hosts": {host: "held" | "missing" | "hidden" | "unreachable"}}}}. A
+    token that some host denies is looked up on the chain: spent means Absent, with the survivors in the attributes. `facts`
+    are those of the record's status: "dead" names transactions that lost to a rival, by txid, and what they made is gone,
+    whatever hosts show; "hiding" names hosts that would not list a token however often it was sent, and until when it is
+    left at that: there it is "hidden", not "missing".
     """
+    known = facts or {}
+    dead, now = known.get("dead") or {}, reads.clock.now()
     pairs = [(host, service) for host in net.overlays for service in sorted(queries)]
     held_by = await reads.together([lookups.held(reads, host, service, queries[service]) for host, service in pairs])
     answers = {(host.name, service): held for (host, service), held in zip(pairs, held_by, strict=True)}
@@ -136,9 +194,12 @@ async def observe_tokens(tokens: Sequence[Token], queries: Mapping[str, Json], n
         outpoint, hosts = token["outpoint"], {}
         for host in net.overlays:
             held = answers[host.name, token["service"]]
-            hosts[host.name] = "unreachable" if held is None else "held" if outpoint in held else "missing"
+            denied = "hidden" if _rests((known.get("hiding") or {}).get(host.name), outpoint, now) else "missing"
+            hosts[host.name] = "unreachable" if held is None else "held" if outpoint in held else denied
         view[outpoint] = {"name": token["name"] or token["type"], "hosts": hosts}
-        if "missing" in hosts.values() and (spender := await lookups.spender(reads, net, outpoint)):
+        if (rival := dead.get(Outpoint.parse(outpoint).txid)) is not None:
+            spent[outpoint] = rival
+        elif {"missing", "hidden"} & set(hosts.values()) and (spender := await lookups.spender(reads, net, outpoint)):
             spent[outpoint] = spender
     states = {state for seen in view.values() for state in seen["hosts"].values()}
     if spent:
@@ -146,6 +207,11 @@ async def observe_tokens(tokens: Sequence[Token], queries: Mapping[str, Json], n
     if tokens and states <= {"unreachable"}:
         return Unknown(f"no overlay host of Network/{net.name} answered")
     return Present({"tokens": view})
+
+
+def _rests(hiding: Json | None, outpoint: str, now: datetime) -> bool:
+    """Whether a host that hides this token is left alone for now."""
+    return hiding is not None and outpoint in hiding["outpoints"] and now < datetime.fromisoformat(hiding["next"])
 
 
 def token_drift(seen: Present) -> list[FieldDelta]:
@@ -163,6 +229,16 @@ def lost(change: Change) -> list[Token]:
     seen = change.seen.get("tokens") or {}
     recorded = change.before.outputs.get("tokens") or () if change.before else ()
     return [token for token in recorded if "missing" in (seen.get(token["outpoint"]) or {"hosts": {}})["hosts"].values()]
+
+
+def anew(change: Change) -> bool:
+    """Whether it is made again although nothing it says has changed: replaced, by order or for a field that cannot change in
+    place, or published on another network. One transaction spends the old tokens and makes the new.
+    """
+    if change.verb is Verb.REPLACE:
+        return True
+    old = change.before.body["spec"].get("networkRef") if change.before is not None else None
+    return bool(old) and change.verb is Verb.UPDATE and change.body["spec"].get("networkRef") not in (None, old)
 
 
 def survivors(change: Change) -> list[Token]:

@@ -64,9 +64,9 @@ def describe(kind: str, path: str = "", schemas: Mapping[str, Json] | None = Non
     node, shown, required = document, "", True
     for part in parts:
         node, shown = _into_list(document, node, shown)
-        fields = node.get("properties", {})
+        fields, needed = _fields(document, node)
         if part in fields:
-            required = part in node.get("required", ())
+            required = part in needed
             inner = fields[part]
         elif isinstance(node.get("additionalProperties"), dict):
             required, inner = False, node["additionalProperties"]
@@ -80,6 +80,18 @@ def describe(kind: str, path: str = "", schemas: Mapping[str, Json] | None = Non
     return _doc(document, node, shown, required, deep=True)
 
 
+def _fields(document: Json, node: Json) -> tuple[dict[str, Json], frozenset[str]]:
+    """The fields a node has in any of the forms it allows, and those it must have in every form that has fields."""
+    fields: dict[str, Json] = dict(node.get("properties", {}))
+    needed = [frozenset(node.get("required", ()))] if fields else []
+    for word in ("oneOf", "anyOf", "allOf"):
+        for form in node.get(word, ()):
+            more, must = _fields(document, resolve(document, form))
+            fields = more | fields
+            needed += [must] if more else []
+    return fields, frozenset.intersection(*needed) if needed else frozenset()
+
+
 def _into_list(document: Json, node: Json, shown: str) -> tuple[Json, str]:
     if isinstance(node.get("items"), dict):
         return resolve(document, node["items"]), f"{shown}[]"
@@ -90,9 +102,10 @@ def _doc(document: Json, node: Json, path: str, required: bool, *, deep: bool) -
     holder, below = _into_list(document, node, path)
     fields: list[FieldDoc] = []
     if deep:
-        for name, inner in holder.get("properties", {}).items():
+        known, needed = _fields(document, holder)
+        for name, inner in known.items():
             where = f"{below}.{name}" if below else name
-            fields.append(_doc(document, resolve(document, inner), where, name in holder.get("required", ()), deep=False))
+            fields.append(_doc(document, resolve(document, inner), where, name in needed, deep=False))
     return FieldDoc(
         kind=document["title"],
         path=path,

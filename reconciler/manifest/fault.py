@@ -6,7 +6,6 @@ again for its lines and columns, which is when a Fault becomes a Diagnostic.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +46,8 @@ CODES: dict[str, str] = {
     "E0401": "the kind forbids it",
     "E0402": "no content file matches",
     "E0403": "content that may not be read",
+    "E0404": "the source cannot be read",
+    "E0405": "two selectors choose one resource",
     "W0501": "a bare number of milliseconds",
     "W0502": "a field that has no effect yet",
 }
@@ -88,6 +89,8 @@ def near(word: str, known: Iterable[str]) -> str | None:
     """The known word that was probably meant."""
     choices: Sequence[str] = sorted(set(known))
     folded = {choice.lower(): choice for choice in choices}
+    import difflib  # only faulty manifests pay for it
+
     found = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.6)
     return folded[found[0]] if found else None
 

@@ -19,7 +19,8 @@ from reconciler.manifest.fault import Fault, near, parse_pointer
 from reconciler.manifest.judge import envelope, judge, name_of
 from reconciler.manifest.link import Checked, Entry, Finding, Linked, Linker
 from reconciler.manifest.place import Places
-from reconciler.manifest.schema import Schema, compile_schema, packaged_schema
+from reconciler.manifest.schema import Schema, Schemas
+from reconciler.manifest.select import Chosen, choose
 from reconciler.manifest.yaml import Document, parse
 from reconciler.model.canonical import Json
 from reconciler.model.diagnostic import Diagnostic, Severity
@@ -85,12 +86,11 @@ class Loader:
 
     def __init__(self, kinds: Mapping[str, Controller], schemas: Mapping[str, Json] | None = None) -> None:
         self.kinds = kinds
-        self.schemas: dict[str, Schema] = {
-            kind: compile_schema(schemas[kind]) if schemas and kind in schemas else packaged_schema(kind) for kind in kinds
-        }
+        self.schemas: Mapping[str, Schema] = Schemas(kinds, schemas)
         self._parsed: dict[str, tuple[tuple[Document, ...], tuple[Fault, ...]]] = {}
         self._checked: dict[_Key, Checked] = {}
         self._graph: _Graph | None = None
+        self._chosen: Chosen = {}
 
     def load(self, texts: Mapping[str, bytes], facts: Facts, revision: str, environment: str = "") -> Loaded:
         """Load one environment ("" is the base alone). `facts` lists the content files that match a glob."""
@@ -100,7 +100,8 @@ class Loader:
         if graph is None or graph.fingerprint != (environment, digests):
             graph = self._graph = _Linking(self, texts, environment, dict(digests)).graph(base, patches)
         finish = _Finishing(self.kinds, texts, facts)
-        resources = finish.resources(graph)
+        resources, doubts = choose(finish.resources(graph), self.kinds, self._chosen)
+        finish.doubt(graph, doubts)
         found = (*graph.diagnostics, *finish.diagnostics)
         diagnostics = tuple(sorted(found, key=lambda one: (*one.order, one.message)))
         failed = any(one.severity is Severity.ERROR for one in diagnostics)
@@ -248,6 +249,11 @@ class _Finishing:
             self.diagnostics += [self._places.found(Finding(linked.entry, fault)) for fault in faults]
             made[resource.ref] = resource
         return made
+
+    def doubt(self, graph: _Graph, doubts: Sequence[tuple[ResourceRef, Fault]]) -> None:
+        """Add faults that lie between resources, each where the resource is written."""
+        entries = {one.entry.ref: one.entry for one in graph.linked} if doubts else {}
+        self.diagnostics += [self._places.found(Finding(entries[ref], fault)) for ref, fault in doubts]
 
     @staticmethod
     def _resource(linked: Linked, files: tuple[FileFact, ...]) -> Resource:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from importlib import resources
 
 from reconciler.manifest.normalise import Out, compile_plan
 from reconciler.manifest.place import Places
-from reconciler.manifest.schema import Schema
+from reconciler.manifest.schema import Schema, folder
 from reconciler.manifest.sentences import sentences
 from reconciler.manifest.yaml import parse
 from reconciler.model.canonical import Json
@@ -21,14 +20,17 @@ _FILE = "reconciler.schema.json"
 @cache
 def settings_schema() -> Json:
     """The schema of reconciler.yaml, from the package or from a source checkout."""
-    root = resources.files("reconciler")
-    folders = (root / "specs", root / ".." / "specs")
-    return json.loads(next(f / _FILE for f in folders if (f / _FILE).is_file()).read_text("utf-8"))
+    return json.loads((folder() / _FILE).read_text("utf-8"))
 
 
-def read_settings(data: bytes, file: str) -> tuple[Mapping[str, Json], tuple[Diagnostic, ...]]:
-    """The settings with every default filled in and every unit canonical, or all that is wrong with the file."""
+def read_settings(data: bytes, file: str, shape: Callable[[], Json]) -> tuple[Mapping[str, Json], tuple[Diagnostic, ...]]:
+    """The settings with every default filled in and every unit canonical, or all that is wrong with the file.
+
+    `shape` gives the schema of what policies judge; it is asked only when there are any.
+    """
     import jsonschema_rs
+
+    from reconciler.manifest.ruling import concerned, rulings
 
     document = settings_schema()
     plan = compile_plan(document, document)
@@ -42,6 +44,8 @@ def read_settings(data: bytes, file: str) -> tuple[Mapping[str, Json], tuple[Dia
     if not is_valid(value):
         schema = Schema("settings", document, is_valid, _validator, plan, plan, (), ())
         faults += [(fault, 0) for fault in sentences(schema, value)]
+    elif concerned(value):
+        faults += [(fault, 0) for fault in rulings(value, shape())]
     out = Out()
     settings = plan(value, (), out)
     faults += [(fault, 0) for fault in out.faults]

@@ -10,10 +10,10 @@ makes the thing anew), `x-inert` (values without effect yet) and `x-says` (the r
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jsonschema_rs
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 API_VERSION = "overlay.bsv/v1alpha1"
 COMBINED = "overlay.bsv_v1alpha1.json"
 _SUFFIX = ".v1alpha1.json"
+# A wheel carries specs/ inside the package; a source checkout keeps it at the top.
+_PACKAGE = Path(__file__).parents[1]
+_FOLDERS = (_PACKAGE / "specs", _PACKAGE.parent / "specs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +65,56 @@ class Schema:
 
 
 @cache
+def folder() -> Path:
+    """Where this installation keeps its schemas; Invariant when it has none."""
+    for place in _FOLDERS:
+        if place.is_dir():
+            return place
+    raise Invariant("no-schemas", "cannot find the schemas of this installation", hint="install the package again")
+
+
+@cache
 def packaged() -> Mapping[str, Json]:
     """Every shipped schema by kind, in alphabetic order."""
-    root = resources.files("reconciler")
-    # A wheel carries specs/ inside the package; a source checkout keeps it at the top.
-    for folder in (root / "specs", root / ".." / "specs"):
-        if folder.is_dir():
-            names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(_SUFFIX) and entry.name != COMBINED)
-            found = [json.loads((folder / name).read_text("utf-8")) for name in names]
-            return {schema["title"]: schema for schema in found}
-    raise Invariant("no-schemas", "cannot find the schemas of this installation", hint="install the package again")
+    files = sorted(file for file in folder().iterdir() if file.name.endswith(_SUFFIX) and file.name != COMBINED)
+    found = [json.loads(file.read_text("utf-8")) for file in files]
+    return {schema["title"]: schema for schema in found}
 
 
 @cache
 def packaged_schema(kind: str) -> Schema:
     """The compiled schema of a shipped kind; KeyError for any other."""
     return compile_schema(packaged()[kind])
+
+
+class Schemas(Mapping[str, Schema]):
+    """The schemas of some kinds, each compiled when it is first asked for: few repositories use them all.
+
+    `own` are documents that stand in for the shipped ones.
+    """
+
+    def __init__(self, kinds: Iterable[str], own: Mapping[str, Json] | None = None) -> None:
+        self._kinds = tuple(kinds)
+        self._own = own or {}
+        self._compiled: dict[str, Schema] = {}
+
+    def __getitem__(self, kind: str) -> Schema:
+        found = self._compiled.get(kind)
+        if found is None:
+            if kind not in self._kinds:
+                raise KeyError(kind)
+            found = compile_schema(self._own[kind]) if kind in self._own else packaged_schema(kind)
+            self._compiled[kind] = found
+        return found
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._kinds
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
 
 
 def compile_schema(document: Json) -> Schema:

@@ -14,10 +14,13 @@ from typing import Any
 # A JSON value. Kept as Any because a recursive alias makes every indexing of parsed text a cast.
 Json = Any
 
+# A value as JSON text without spaces, fields in the order in which they stand. Made once: json.dumps makes an encoder every time.
+compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def canonical(value: Json) -> bytes:
     """The RFC 8785 bytes of `value`; TypeError on floats and on anything that is not JSON."""
-    return json.dumps(_ordered(value), ensure_ascii=False, separators=(",", ":")).encode()
+    return compact(_ordered(value)).encode()
 
 
 def digest(value: Json) -> str:
@@ -26,12 +29,13 @@ def digest(value: Json) -> str:
 
 
 def _ordered(value: Json) -> Json:
-    if value is None or isinstance(value, (str, bool, int)):
+    kind = type(value)
+    if kind is str or kind is int or value is None or isinstance(value, (str, bool, int)):
         return value
-    if isinstance(value, Mapping):
+    if kind is dict or isinstance(value, Mapping):
         # RFC 8785 sorts by UTF-16 code units, which differs from Python's order above the BMP.
         keys = sorted(value) if all(map(str.isascii, value)) else sorted(value, key=lambda key: key.encode("utf-16-be"))
         return {key: _ordered(value[key]) for key in keys}
-    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+    if kind is list or (isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray))):
         return [_ordered(item) for item in value]
     raise TypeError(f"{type(value).__name__} has no canonical form; use integers or strings")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 
 from reconciler.model.canonical import Json, digest
 from reconciler.model.record import Record
@@ -24,10 +25,11 @@ class Verb(Enum):
     NONE = "none"
     DEFER = "defer"
 
-    @property
-    def acts(self) -> bool:
-        """Whether executing the change does anything at all."""
-        return self not in (Verb.NONE, Verb.DEFER)
+    # Whether executing the change does anything at all. A plain attribute, because a large plan asks for it many thousand times.
+    acts: bool
+
+    def __init__(self, word: str) -> None:
+        self.acts = word not in ("none", "defer")
 
 
 class Reason(Enum):
@@ -37,6 +39,7 @@ class Reason(Enum):
     SPEC_CHANGED = "SpecChanged"
     REQUIREMENT_CHANGED = "RequirementChanged"
     DRIFTED = "Drifted"
+    EXPIRING = "Expiring"
     LOST = "Lost"
     REMOVED = "Removed"
     ALREADY_GONE = "AlreadyGone"
@@ -48,10 +51,11 @@ class Reason(Enum):
 
 
 class Cause(Enum):
-    """Who moved: the manifests or the world."""
+    """Who moved: the manifests, the world, or only the clock (what is paid for a while has to be prolonged)."""
 
     SPEC = "spec"
     DRIFT = "drift"
+    TIME = "time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +109,20 @@ class Cost:
         )
 
 
+# What most changes have none of, shared among them: ten thousand that do nothing are to be a small plan.
+_FREE = Cost()
+_EMPTY: Mapping[str, Json] = MappingProxyType({})
+
+
+class Briefed:
+    """Where `Plan.id` keeps how it names a change. No field of the change: it is no part of what a change says."""
+
+    __slots__ = ("brief",)
+    brief: bytes
+
+
 @dataclass(frozen=True, slots=True)
-class Change:
+class Change(Briefed):
     """What one resource needs. Complete in itself: a run resumes from it without the plan or the manifests.
 
     `body` is the resolved request that becomes the record's; `using` inside it holds what the required
@@ -122,15 +138,21 @@ class Change:
     deltas: tuple[FieldDelta, ...] = ()
     before: Record | None = None
     after: Resource | None = None
-    body: Mapping[str, Json] = field(default_factory=dict)
-    seen: Mapping[str, Json] = field(default_factory=dict)
+    body: Mapping[str, Json] = field(default_factory=lambda: _EMPTY)
+    seen: Mapping[str, Json] = field(default_factory=lambda: _EMPTY)
     rate: FeeRate | None = None
-    cost: Cost = field(default_factory=Cost)
+    cost: Cost = _FREE
     needs: tuple[int, ...] = ()
     blocked: str | None = None
     detail: str = ""
 
     def run_id(self, lineage: str) -> str:
         """The idempotency key of executing this change: the same change finds the same run, never a second one."""
-        key = [lineage, str(self.ref), self.verb.value, self.generation, self.attempt, digest(self.body)]
+        key = [lineage, str(self.ref), self.verb.value, self.generation, self.attempt, digest(self.body), *self._mends()]
         return "run_" + digest(key)[:24]
+
+    def _mends(self) -> list[Json]:
+        """What the world has done to it: another damage is another change, though the body asked for is the same."""
+        drift = [[delta.path, delta.after] for delta in self.deltas if delta.cause is Cause.DRIFT]
+        spent = sorted(self.seen.get("spent") or ())
+        return [drift, spent] if drift or spent else []

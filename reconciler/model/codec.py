@@ -29,7 +29,15 @@ def timestamp(moment: datetime) -> str:
 
 def encode(value: Any) -> Json:
     """JSON for any model value; sets become sorted lists, bytes become hex."""
-    if value is None or isinstance(value, (str, int, bool)):
+    # Plain JSON first, by its exact type: it is most of what passes here, and the tests below are many.
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return value
+    if kind is dict:
+        return {str(key): encode(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [encode(item) for item in value]
+    if isinstance(value, (str, int)):
         return value
     if isinstance(value, (ResourceRef, Outpoint)):
         return str(value)
@@ -40,8 +48,8 @@ def encode(value: Any) -> Json:
     if isinstance(value, datetime):
         return timestamp(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        out = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"is": type(value).__name__, **out} if type(value).__name__ in _TAGGED else out
+        out = {name: encode(getattr(value, name)) for name in _names(type(value))}
+        return {"is": kind.__name__, **out} if kind.__name__ in _TAGGED else out
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, frozenset):
@@ -49,6 +57,11 @@ def encode(value: Any) -> Json:
     if isinstance(value, (list, tuple)):
         return [encode(item) for item in value]
     raise Invariant("codec", f"cannot write a {type(value).__name__}")
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(kind))
 
 
 # Classes that occur as members of a union, registered by `tagged`.

@@ -14,6 +14,7 @@ from enum import Enum
 from reconciler.model.canonical import Json, digest
 from reconciler.model.change import FeeRate
 from reconciler.model.codec import encode, tagged
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.ref import Outpoint
 
 # The SDKs' and Arcade's own fallback when no broadcaster quotes a policy (100 satoshis per 1000 bytes).
@@ -25,17 +26,6 @@ class Recovery(Enum):
 
     REPEAT = "repeat"
     PROBE = "probe"
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A named service in the world. `secret` says where its credential is ({"env": ...}), never what it is."""
-
-    name: str
-    url: str
-    region: str = ""
-    kind: str = ""
-    secret: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +86,10 @@ class Draft:
 @tagged
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Make the named key if it does not exist, encrypted at rest. Repeat. -> {"publicKey": hex33}."""
+    """Make the named key if it does not exist, encrypted at rest. Repeat. -> {"publicKey": hex33, "subkeys"}.
+
+    A source that is "dated" asks for the time too: -> {..., "at": RFC 3339}.
+    """
 
     key: str
     source: Mapping[str, Json]
@@ -106,7 +99,7 @@ class Generate:
 @dataclass(frozen=True, slots=True)
 class Attest:
     """Sign a document (BRC-77, anyone may verify) and keep the signed envelope in Blobs. Repeat: the key id is derived
-    from the content. -> {"digest": sha256 of the envelope, "size": bytes}.
+    from the content. -> {"digest": sha256 of the envelope, "size": bytes, "signature": base64}.
     """
 
     key: str
@@ -163,6 +156,22 @@ class Submit:
     quorum: int = 1
 
 
+@tagged
+@dataclass(frozen=True, slots=True)
+class Retract:
+    """Show hosts that are left behind that tokens they list are spent: the transaction, its ancestry, a look. Repeat.
+
+    Nothing waits for them: whoever does not answer now is told later. -> {host name: as of Submit, ..., "late": the Retract
+    that is still to be made, or null}.
+    """
+
+    txid: str
+    topics: tuple[str, ...]
+    hosts: tuple[Endpoint, ...]
+    gone: tuple[Outpoint, ...]
+    owner: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Blob:
     """Bytes by name: SHA-256 hex, size in bytes, media type."""
@@ -188,6 +197,29 @@ class Store:
     max_payment: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Rented:
+    """A copy that a host keeps until `expires` (unix seconds), and the satoshis for which it offered to keep it longer."""
+
+    sha256: str
+    expires: int
+    price: int = 0
+
+
+@tagged
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Pay one host to keep copies for `minutes` more, each for its own price at most.
+
+    Probe: a copy whose end has moved since it was looked at is not paid for. A host that declines does not end the run.
+    -> {sha256: {"expires": unix seconds, "paid": satoshis, "refused": the host's final no, "late": why not this time}}.
+    """
+
+    copies: tuple[Rented, ...]
+    host: Endpoint
+    minutes: int
+
+
 @tagged
 @dataclass(frozen=True, slots=True)
 class Release:
@@ -197,7 +229,7 @@ class Release:
     host: Endpoint
 
 
-Effect = Generate | Attest | Sign | Broadcast | Await | Submit | Store | Release
+Effect = Generate | Attest | Sign | Broadcast | Await | Submit | Retract | Store | Renew | Release
 
 RECOVERY: Mapping[type, Recovery] = {
     Generate: Recovery.REPEAT,
@@ -206,7 +238,9 @@ RECOVERY: Mapping[type, Recovery] = {
     Broadcast: Recovery.PROBE,
     Await: Recovery.REPEAT,
     Submit: Recovery.REPEAT,
+    Retract: Recovery.REPEAT,
     Store: Recovery.PROBE,
+    Renew: Recovery.PROBE,
     Release: Recovery.REPEAT,
 }
 

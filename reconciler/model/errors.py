@@ -54,6 +54,10 @@ class Conflict(ReconcilerError):
     """The plan is stale, the lease is lost, or the thing is not ours; drop it and look again."""
 
 
+class Attention(Conflict):
+    """A person has to decide before anything more is spent on it; exit code 7."""
+
+
 class Locked(ReconcilerError):
     """Another process holds the lease we need; exit code 6."""
 

@@ -43,7 +43,10 @@ class RunState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A journaled sequence of effects. `subject` is the JSON of the Change (or Funding) it executes."""
+    """A journaled sequence of effects. `subject` is the JSON of the Change (or Funding) it executes.
+
+    `reserved` satoshis count against the budgets while it is open, whether they have moved yet or not.
+    """
 
     id: str
     key: str
@@ -52,6 +55,7 @@ class Run:
     state: RunState = RunState.OPEN
     error: str | None = None
     began: datetime | None = None
+    reserved: int = 0
 
 
 @tagged

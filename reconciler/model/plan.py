@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
-from reconciler.model.canonical import Json, digest
+from reconciler.model.canonical import canonical
 from reconciler.model.change import Change, Cost, FeeRate, Verb
 from reconciler.model.codec import encode
 from reconciler.model.ref import ResourceRef
+from reconciler.model.status import Status
 
 FORMAT_VERSION = 1
 
@@ -36,11 +38,25 @@ class GuardResult:
     message: str
 
 
-def _brief(change: Change) -> list[Json] | None:
-    """All there is to say of a change that does nothing, and most do nothing: a tenth of the work of saying it in full."""
+def _named(change: Change) -> bytes:
+    """What a change adds to the name of its plan: canonical JSON, of a change that does nothing only what it has to say.
+
+    Most do nothing, and the planner hands the same ones from plan to plan, so theirs is kept.
+    """
+    try:
+        return change.brief
+    except AttributeError:
+        pass
     if change != Change(change.ref, change.verb, change.reason, change.generation, detail=change.detail):
-        return None
-    return [str(change.ref), change.verb.value, change.reason.value, change.generation, change.detail]
+        return canonical(encode(_lasting(change)))
+    said = [str(change.ref), change.verb.value, change.reason.value, change.generation, change.detail]
+    object.__setattr__(change, "brief", canonical(said))
+    return change.brief
+
+
+def _lasting(change: Change) -> Change:
+    """The change without the status of its record."""
+    return change if change.before is None else replace(change, before=replace(change.before, status=Status()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +74,17 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of everything in the plan but what was last noted of the records it starts from: a plan that waits
+        to be agreed to stays the same plan while blocks are counted and copies are probed.
+        """
+        told = b",".join(map(_named, self.changes))
+        return sha256(b"[%b,[%b]]" % (canonical(encode(replace(self, changes=()))), told)).hexdigest()
+
+    @property
     def id(self) -> str:
-        """`pl_` and the first 10 hex digits of the digest of everything in the plan."""
-        told = [_brief(change) or encode(change) for change in self.changes]
-        return "pl_" + digest([encode(replace(self, changes=())), told])[:10]
+        """`pl_` and the first 10 hex digits of the digest."""
+        return "pl_" + self.digest[:10]
 
     @property
     def acting(self) -> tuple[Change, ...]:

@@ -49,7 +49,8 @@ class RecordedState:
     """The ledger at one serial. `attempts` counts finished runs per resource, so that a run id is never reused.
 
     `frozen` names resources with an open run: they are driven to their end before they are planned again.
-    `purses` are keyed by the name of the chain (main, test, devnet).
+    `purses` are keyed by the name of the chain (main, test, devnet). `spent_today` and, by kind, `spent_kinds` are booked
+    satoshis; `reserved` is what open runs have set aside beyond that.
     """
 
     lineage: str
@@ -59,3 +60,5 @@ class RecordedState:
     frozen: frozenset[ResourceRef] = frozenset()
     purses: Mapping[str, Purse] = field(default_factory=dict)
     spent_today: int = 0
+    spent_kinds: Mapping[str, int] = field(default_factory=dict)
+    reserved: Mapping[ResourceRef, int] = field(default_factory=dict)

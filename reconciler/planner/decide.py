@@ -7,19 +7,19 @@ with an Unknown observation leads to an act: doubt never destroys, creates or pa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import product
 
 from reconciler.controller import Controller
 from reconciler.model.canonical import Json
-from reconciler.model.change import Change, FieldDelta, Reason, Verb
+from reconciler.model.change import Cause, Change, FieldDelta, Reason, Verb
 from reconciler.model.errors import Invariant
 from reconciler.model.observation import Absent, Observation, Present, Unknown
 from reconciler.model.record import Record
 from reconciler.model.ref import ResourceRef
-from reconciler.model.resource import DeletionPolicy, Lifecycle, Prune, Resource
-from reconciler.planner.diff import compare, covers, same, unignored
+from reconciler.model.resource import DeletionPolicy, Lifecycle, Prune, Resource, Suspension
+from reconciler.planner.diff import compare, covers, unignored
 
 
 class Seen(Enum):
@@ -62,7 +62,7 @@ TABLE: Mapping[tuple[bool, bool, Seen], Row] = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Everything one decision rests on.
+    """Everything one decision rests on. `moved`: the body asked for is another than the recorded one.
 
     `declared` is False for a resource that is to go although its manifest still stands (destroy); `body` is the
     resolved request, empty when nothing is declared. `frozen`: a run of this resource is open. `keep`: why nothing
@@ -76,6 +76,7 @@ class Case:
     record: Record | None
     seen: Observation
     controller: Controller
+    moved: bool = False
     attempt: int = 0
     frozen: bool = False
     keep: str | None = None
@@ -90,8 +91,7 @@ class Case:
         """1 for what is new; one more than recorded when the body changed; else as recorded."""
         if self.record is None:
             return 1
-        moved = self.declared and not same(self.record.body, self.body)
-        return self.record.generation + 1 if moved else self.record.generation
+        return self.record.generation + 1 if self.moved else self.record.generation
 
 
 def decide(case: Case) -> Change | None:
@@ -111,17 +111,20 @@ def decide(case: Case) -> Change | None:
 def lifecycle_of(want: Resource | None, record: Record | None) -> Lifecycle:
     """The lifecycle that governs a resource; without a manifest, what its record kept of it.
 
-    A record keeps protection as its `protected` mark, and a deletion policy of Orphan as status fact "deletionPolicy".
+    A record keeps protection as its `protected` mark, a deletion policy of Orphan as status fact "deletionPolicy", and a
+    person's word to leave it alone as "suspended".
     """
     if want is not None:
         return want.lifecycle
     if record is None:
         return Lifecycle()
+    pause = record.status.facts.get("suspended")
+    suspend = Suspension(pause["reason"], pause["until"]) if pause else None
     if record.protected:
-        return Lifecycle(deletion_policy=DeletionPolicy.PROTECT)
+        return Lifecycle(deletion_policy=DeletionPolicy.PROTECT, suspend=suspend)
     if record.status.facts.get("deletionPolicy") == DeletionPolicy.ORPHAN.value:
-        return Lifecycle(deletion_policy=DeletionPolicy.ORPHAN)
-    return Lifecycle()
+        return Lifecycle(deletion_policy=DeletionPolicy.ORPHAN, suspend=suspend)
+    return Lifecycle(suspend=suspend)
 
 
 def shielded(want: Resource | None, record: Record | None) -> str | None:
@@ -166,8 +169,7 @@ def _act(case: Case, verb: Verb, reason: Reason, deltas: tuple[FieldDelta, ...] 
 
 
 def _adopt(case: Case) -> Change:
-    asked = " (lifecycle.adopt is set, but taking charge needs an import)" if case.lifecycle.adopt else ""
-    blocked = "exists on the network but not in this ledger" + asked
+    blocked = f"exists on the network but not in this ledger: take charge of it with reconciler adopt {case.ref}"
     return _act(case, Verb.CREATE, Reason.UNMANAGED, blocked=blocked)
 
 
@@ -176,13 +178,16 @@ def _create(case: Case) -> Change:
 
 
 def _recreate(case: Case) -> Change:
-    return _act(case, Verb.CREATE, Reason.LOST, _asked(case))
+    ordered = isinstance(case.seen, Absent) and bool(case.seen.attributes.get("recreate"))
+    return _act(case, Verb.REPLACE if ordered else Verb.CREATE, Reason.LOST, _asked(case))
 
 
 def _compare(case: Case) -> Change:
     assert case.record is not None and isinstance(case.seen, Present)
-    drift = unignored(case.controller.diff(case.body, case.record, case.seen), case.lifecycle.ignore)
-    if not same(case.record.body, case.body):
+    # Where the two bodies say the same, the kind reads the one that is at hand: the recorded one would have to be parsed.
+    was = case.record if case.moved else replace(case.record, body=case.body)
+    drift = unignored(case.controller.diff(case.body, was, case.seen), case.lifecycle.ignore)
+    if case.moved:
         asked = _asked(case)
         verb = Verb.REPLACE if any(delta.replaces for delta in asked) else Verb.UPDATE
         return _act(case, verb, _why(asked), asked + (drift if case.lifecycle.correct_drift else ()))
@@ -191,6 +196,8 @@ def _compare(case: Case) -> Change:
             # A deletion was begun and its manifest came back: put right whatever it had already taken down.
             return _act(case, Verb.REPAIR, Reason.DRIFTED)
         return _idle(case, Verb.NONE, Reason.IN_SYNC)
+    if all(delta.cause is Cause.TIME for delta in drift):
+        return _act(case, Verb.REPAIR, Reason.EXPIRING, drift)
     if not case.lifecycle.correct_drift:
         return _idle(case, Verb.NONE, Reason.DRIFTED, "drift is reported, not corrected", drift)
     # What a re-submission of the same transaction cannot restore has to be made anew.

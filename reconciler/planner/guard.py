@@ -7,8 +7,9 @@ one plan it was given for.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from reconciler.model.change import Change, Cost, Verb
 from reconciler.model.plan import GuardResult
@@ -17,6 +18,10 @@ from reconciler.model.ref import ResourceRef
 from reconciler.model.resource import DesiredState
 from reconciler.planner.fund import Shortfall
 from reconciler.planner.phrases import count, grouped, percent, sats
+
+if TYPE_CHECKING:
+    from reconciler.planner.approval import Panel
+    from reconciler.planner.policy import Policy
 
 # Below so many objects a percentage says nothing: one of three is already a third.
 MIN_FOR_PERCENT = 10
@@ -27,10 +32,18 @@ DELETES = "deletes"
 CHANGES = "changes"
 SPEND_RUN = "spend-run"
 SPEND_DAY = "spend-day"
+# Of each kind that has a budget of its own: spend-day:Dataset.
+SPEND_KIND = "spend-day:"
 MAX_SPEND = "max-spend"
 FUNDS = "funds"
+# Of each policy: policy:<name>.
+POLICY = "policy:"
+APPROVALS = "approvals"
 # How the message of a guard begins that a person let pass.
 APPROVED = "approved"
+# How it begins when nobody can let it pass, and when it only says something.
+DENIED = "denied"
+WARNING = "warning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +51,21 @@ class Limits:
     """What a plan may do without being asked again, and which part of the world it is about.
 
     Counts and satoshis are absolute, None for no limit; percentages count against the records and apply from 10 of
-    them. `approved` names guards that a person let pass. `prune` off keeps everything that is no longer declared.
-    `only` are targets, planned with their requirements; `exclude` are left as they are; `destroy` retires everything
+    them. `spend_kinds` are budgets of a day by kind. `approved` names guards that a person let pass; those of which `panel`
+    says so pass by signatures only. `policies` judge the finished plan. `prune` off keeps everything that is no longer
+    declared. `only` are targets, planned with their requirements; `exclude` are left as they are; `destroy` retires everything
     recorded, declared or not.
     """
 
     delete_count: int | None = None
     delete_percent: int | None = 30
+    change_count: int | None = None
     change_percent: int | None = None
     spend_run: int | None = None
     spend_day: int | None = None
+    spend_kinds: Mapping[str, int] = field(default_factory=dict)
+    policies: tuple[Policy, ...] = ()
+    panel: Panel | None = None
     approved: frozenset[str] = frozenset()
     prune: bool = True
     only: frozenset[ResourceRef] | None = None
@@ -82,17 +100,41 @@ def verdicts(facts: Facts, limits: Limits) -> tuple[GuardResult, ...]:
         _changes(facts, limits),
         _spend_run(facts, limits),
         _spend_day(facts, limits),
+        *_spend_kinds(facts, limits),
         _max_spend(facts),
         *_funds(facts),
     ]
-    return tuple(_approve(result, limits) for result in found if result is not None)
+    return tuple(let_pass(result, limits) for result in found if result is not None)
 
 
-def _approve(result: GuardResult, limits: Limits) -> GuardResult:
-    if result.ok or result.name not in limits.approved:
+def budgets(recorded: RecordedState, changes: Sequence[Change], limits: Limits) -> tuple[GuardResult, ...]:
+    """What the budgets say of changes that are still to be carried out; a plan's own splits were judged with it."""
+    nothing = DesiredState(recorded.lineage, "", {})
+    facts = Facts(nothing, recorded, changes, sum((change.cost for change in changes), Cost()))
+    found = [_spend_run(facts, limits), _spend_day(facts, limits), *_spend_kinds(facts, limits)]
+    return tuple(let_pass(result, limits) for result in found if result is not None)
+
+
+def let_pass(result: GuardResult, limits: Limits) -> GuardResult:
+    """The verdict after what a person said at the terminal."""
+    if result.ok or result.name not in limits.approved or not lifted(result) or by_signature(result.name, limits):
         return result
-    # Coins that are not there cannot be approved into being.
-    return result if result.name == FUNDS else GuardResult(result.name, True, f"{APPROVED} ({result.message})")
+    return GuardResult(result.name, True, f"{APPROVED} ({result.message})")
+
+
+def lifted(result: GuardResult) -> bool:
+    """Whether anybody can let this refusal pass: coins that are not there cannot be approved into being, nor a ban lifted."""
+    return result.name != FUNDS and not (result.name.startswith(POLICY) and result.message.startswith(DENIED))
+
+
+def by_signature(guard: str, limits: Limits) -> bool:
+    """Whether only signed approvals let this guard pass."""
+    return limits.panel is not None and limits.panel.signed(guard)
+
+
+def let_through(guards: Sequence[GuardResult]) -> frozenset[str]:
+    """The guards that a person let pass."""
+    return frozenset(guard.name for guard in guards if guard.ok and guard.message.startswith(APPROVED))
 
 
 def _empty_source(facts: Facts, limits: Limits) -> GuardResult:
@@ -124,14 +166,18 @@ def _deletes(facts: Facts, limits: Limits) -> GuardResult:
 
 
 def _changes(facts: Facts, limits: Limits) -> GuardResult | None:
-    if limits.change_percent is None:
+    if limits.change_percent is None and limits.change_count is None:
         return None
     moving = [c.ref for c in facts.changes if c.before is not None and c.verb.acts and c.blocked is None]
     total = len(facts.recorded.records)
+    share = f"{grouped(len(moving))}/{grouped(total)}"
+    if limits.change_count is not None and len(moving) > limits.change_count:
+        return GuardResult(CHANGES, False, f"{share}, more than {grouped(limits.change_count)} at once")
+    if limits.change_percent is None:
+        return GuardResult(CHANGES, True, share)
     if moving and (over := _over(moving, facts.recorded, limits.change_percent)):
         return GuardResult(CHANGES, False, over)
-    share = f"{grouped(len(moving))}/{grouped(total)} ({percent(len(moving), total)} ≤ {limits.change_percent} %)"
-    return GuardResult(CHANGES, True, share)
+    return GuardResult(CHANGES, True, f"{share} ({percent(len(moving), total)} ≤ {limits.change_percent} %)")
 
 
 def _over(touched: Sequence[ResourceRef], recorded: RecordedState, limit: int) -> str | None:
@@ -155,12 +201,33 @@ def _spend_run(facts: Facts, limits: Limits) -> GuardResult | None:
 def _spend_day(facts: Facts, limits: Limits) -> GuardResult | None:
     if limits.spend_day is None:
         return None
-    spent, cost = facts.recorded.spent_today, facts.cost.satoshis
-    left = limits.spend_day - spent - cost
-    told = f"{sats(spent)} today + {sats(cost)}, {sats(limits.spend_day)} per day"
+    spent = facts.recorded.spent_today + sum(_set_aside(facts).values())
+    return _of_a_day(SPEND_DAY, spent, facts.cost.satoshis, limits.spend_day)
+
+
+def _spend_kinds(facts: Facts, limits: Limits) -> list[GuardResult]:
+    spent, cost = Counter(facts.recorded.spent_kinds), Counter[str]()
+    for ref, satoshis in _set_aside(facts).items():
+        spent[ref.kind] += satoshis
+    for change in facts.changes:
+        if change.verb.acts and change.blocked is None:
+            cost[change.ref.kind] += change.cost.satoshis
+    most = sorted(limits.spend_kinds.items())
+    return [_of_a_day(SPEND_KIND + kind, spent[kind], cost[kind], limit) for kind, limit in most if cost[kind]]
+
+
+def _set_aside(facts: Facts) -> dict[ResourceRef, int]:
+    """What runs that are still open may yet move. A change of this plan takes the place of its resource's open run."""
+    acting = {change.ref for change in facts.changes if change.verb.acts and change.blocked is None}
+    return {ref: satoshis for ref, satoshis in facts.recorded.reserved.items() if ref not in acting}
+
+
+def _of_a_day(name: str, spent: int, cost: int, limit: int) -> GuardResult:
+    left = limit - spent - cost
+    told = f"{sats(spent)} today + {sats(cost)}, {sats(limit)} per day"
     # A plan that only returns money is never over a budget.
     ok = left >= 0 or cost <= 0
-    return GuardResult(SPEND_DAY, ok, f"{told}, left {sats(max(left, 0))} after" if ok else f"{told}, {sats(-left)} over")
+    return GuardResult(name, ok, f"{told}, left {sats(max(left, 0))} after" if ok else f"{told}, {sats(-left)} over")
 
 
 def _max_spend(facts: Facts) -> GuardResult | None:

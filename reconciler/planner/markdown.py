@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from reconciler.model.change import Change, Cost, Verb
-from reconciler.model.plan import Plan
+from reconciler.model.plan import GuardResult, Plan
 from reconciler.planner import phrases
+from reconciler.planner.guard import WARNING
 from reconciler.planner.render import MARKS, TOTALS, advice, arithmetic, fields, totals, why
 
 # What Markdown or HTML would take for more than text.
@@ -20,7 +21,8 @@ def as_markdown(plan: Plan) -> str:
     counts = totals(plan)
     parts = [f"{phrases.grouped(counts[name])} {said}" for name, said in TOTALS.items() if counts[name]]
     lines = [f"### Plan `{plan.id}`: {', '.join(parts) or 'nothing to do'}", ""]
-    lines += [f"{_safe(plan.revision)}, environment {_safe(plan.environment)}", ""]
+    where = f"environment {_safe(plan.environment)}" if plan.environment else "base"
+    lines += [f"{_safe(plan.revision)}, {where}", ""]
     shown = [change for change in plan.changes if change.verb is not Verb.NONE]
     if shown:
         lines += ["| | resource | why | cost |", "|---|---|---|---|"]
@@ -30,8 +32,12 @@ def as_markdown(plan: Plan) -> str:
         lines += ["", *_details(shown[:_ROWS])]
     if plan.acting:
         lines += [f"**Cost:** {arithmetic(plan.cost)} in {phrases.count(plan.cost.transactions, 'transaction')}", ""]
-    lines += [f"- {'✅' if guard.ok else '❌'} **{_safe(guard.name)}** {_safe(guard.message)}" for guard in plan.guards]
+    lines += [f"- {_mark(guard)} **{_safe(guard.name)}** {_safe(guard.message)}" for guard in plan.guards]
     return "\n".join([*lines, "", _safe(advice(plan))]) + "\n"
+
+
+def _mark(guard: GuardResult) -> str:
+    return "❌" if not guard.ok else "⚠️" if guard.message.startswith(WARNING) else "✅"
 
 
 def _row(change: Change) -> str:

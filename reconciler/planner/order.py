@@ -53,7 +53,7 @@ def topological(refs: Iterable[ResourceRef], before: Edges, rank: Callable[[Reso
 
 def rank_of(kinds: Mapping[str, Controller]) -> Callable[[ResourceRef], tuple[int, str, str]]:
     """The tie-breaker between independent resources: the stage of the kind, then the name."""
-    return lambda ref: (_stage(kinds, ref), ref.kind, ref.name)
+    return lambda ref: (_stage(kinds, ref.kind), ref.kind, ref.name)
 
 
 def execution(
@@ -65,24 +65,25 @@ def execution(
     (advertisements) first among them; then what is blocked, deferred, and unchanged.
     """
     acting = [ref for ref, change in changes.items() if change.verb.acts and change.blocked is None]
+    stages = {kind: _stage(kinds, kind) for kind in {ref.kind for ref in changes}}
 
     def rank(ref: ResourceRef) -> tuple[bool, int, str, str]:
         leaving = changes[ref].verb in LEAVING
-        return (leaving, -_stage(kinds, ref) if leaving else _stage(kinds, ref), ref.kind, ref.name)
+        return (leaving, -stages[ref.kind] if leaving else stages[ref.kind], ref.kind, ref.name)
 
     order = topological(acting, waits, rank)
     place = {ref: position for position, ref in enumerate(order)}
     # Only what stands earlier is waited for: an edge that closes a cycle would be waited for for ever.
     after = {ref: frozenset(o for o in waits.get(ref, ()) if place.get(o, len(order)) < place[ref]) for ref in order}
-    quiet = sorted((change for ref, change in changes.items() if ref not in place), key=lambda c: _quiet_rank(c, kinds))
+
+    def quiet_rank(change: Change) -> tuple[int, int, ResourceRef]:
+        group = 0 if change.blocked is not None else 1 if change.verb is Verb.DEFER else 2
+        return group, stages[change.ref[0]], change.ref
+
+    quiet = sorted([change for ref, change in changes.items() if ref not in place], key=quiet_rank)
     return (*(changes[ref] for ref in order), *quiet), {ref: others for ref, others in after.items() if others}
 
 
-def _quiet_rank(change: Change, kinds: Mapping[str, Controller]) -> tuple[int, int, str, str]:
-    group = 0 if change.blocked is not None else 1 if change.verb is Verb.DEFER else 2
-    return (group, _stage(kinds, change.ref), change.ref.kind, change.ref.name)
-
-
-def _stage(kinds: Mapping[str, Controller], ref: ResourceRef) -> int:
-    controller = kinds.get(ref.kind)
+def _stage(kinds: Mapping[str, Controller], kind: str) -> int:
+    controller = kinds.get(kind)
     return controller.stage if controller is not None else _LAST_STAGE

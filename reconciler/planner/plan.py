@@ -7,17 +7,19 @@ in which their mappings were filled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from reconciler.controller import Controller
 from reconciler.model.change import Change, Cost, FeeRate
 from reconciler.model.observation import ObservedState
-from reconciler.model.plan import Plan
+from reconciler.model.plan import GuardResult, Plan
 from reconciler.model.record import RecordedState
 from reconciler.model.resource import DesiredState
 from reconciler.planner.fund import SplitFee, fund
-from reconciler.planner.guard import Facts, Limits, verdicts
+from reconciler.planner.guard import Facts, Limits, let_pass, verdicts
 from reconciler.planner.order import execution
+from reconciler.planner.policy import document, judge
 from reconciler.planner.resolve import chain, paid_on
 from reconciler.planner.walk import Memory, Walk
 
@@ -47,7 +49,7 @@ def plan(
     funding, shortfalls = fund(needs, recorded.purses, dearest, split_fee)
     cost = sum((change.cost for change in acting), Cost()) + sum((one.cost for one in funding), Cost())
     facts = Facts(desired, recorded, changes, cost, shortfalls, sorted(walk.kept), sorted(walk.dear))
-    return Plan(
+    made = Plan(
         lineage=recorded.lineage,
         serial=recorded.serial,
         revision=desired.revision,
@@ -58,6 +60,18 @@ def plan(
         guards=verdicts(facts, limits),
         notes=tuple(notes),
     )
+    return replace(made, guards=(*made.guards, *ruled(made, limits)))
+
+
+def ruled(made: Plan, limits: Limits) -> tuple[GuardResult, ...]:
+    """What policies say of a finished plan, and who has to sign it. A plan that does nothing offends nobody."""
+    if not made.acting or not (limits.policies or limits.panel):
+        return ()
+    shown = document(made)
+    found = [let_pass(result, limits) for result in judge(limits.policies, shown)]
+    refused = [guard.name for guard in (*made.guards, *found) if not guard.ok]
+    signatures = limits.panel.verdict(shown, refused) if limits.panel else None
+    return (*found, *([signatures] if signatures else []))
 
 
 def _needs(acting: Sequence[Change]) -> tuple[dict[str, list[int]], dict[str, FeeRate]]:

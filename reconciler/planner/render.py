@@ -14,7 +14,7 @@ one {"type": "summary", formatVersion, id, lineage, serial, revision, environmen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from reconciler.model.canonical import Json, canonical
 from reconciler.model.change import Cause, Change, Cost, FieldDelta, Reason, Verb
@@ -22,7 +22,7 @@ from reconciler.model.codec import encode
 from reconciler.model.plan import FORMAT_VERSION, GuardResult, Plan
 from reconciler.planner import phrases
 from reconciler.planner.diff import redact
-from reconciler.planner.guard import APPROVED, DELETES, FUNDS, SPEND_DAY
+from reconciler.planner.guard import APPROVALS, APPROVED, DELETES, FUNDS, SPEND_DAY, WARNING, lifted
 
 # (role, text) -> text with its colours. Roles: add, change, replace, remove, repair, bold, dim, good, bad.
 Style = Callable[[str, str], str]
@@ -104,6 +104,9 @@ def as_text(
     if shown:
         lines.append("")
     lines += _section("Drift", [told(c) for c in plan.changes if _drifted(c)], paint)
+    timely = [told(c) for c in plan.changes if c.reason is Reason.EXPIRING]
+    lines += _section("Renewals", [c for c in timely if not _retires(c)], paint)
+    lines += _section("Keys whose time is over", [c for c in timely if _retires(c)], paint)
     lines += _section("Not decided", [c for c in plan.changes if c.verb is Verb.DEFER or c.reason is Reason.SUSPENDED], paint)
     lines += [*_summary(plan, paint), paint("bold", next_step) if next_step is not None else advice(plan)]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -112,8 +115,13 @@ def as_text(
 def advice(plan: Plan) -> str:
     """What to do with the plan now."""
     refusals = [guard.name for guard in plan.refusals]
+    banned = [guard.name for guard in plan.refusals if not lifted(guard) and guard.name != FUNDS]
+    if banned:
+        return f"Refused by {', '.join(banned)}, which nobody can let pass: change what is declared, then plan again."
     if FUNDS in refusals:
         return "Refused: the purse lacks coins. Pay in what is missing, then plan again."
+    if APPROVALS in refusals:
+        return f"Refused until it is signed: reconciler plan --out FILE, then reconciler approve FILE{guard_flags(refusals)}"
     if refusals:
         return "Refused. To let it pass after review: --approve " + ",".join(refusals)
     if plan.acting:
@@ -121,6 +129,11 @@ def advice(plan: Plan) -> str:
     if plan.empty:
         return "Nothing to do: the network is as declared."
     return "Nothing can be done now; see what is blocked or deferred above."
+
+
+def guard_flags(refusals: Sequence[str]) -> str:
+    """What an approver adds so that these refusals pass with the signature."""
+    return "".join(f" --guard {name}" for name in refusals if name != APPROVALS)
 
 
 def why(change: Change) -> str:
@@ -135,6 +148,7 @@ def why(change: Change) -> str:
         Reason.SPEC_CHANGED: "changed",
         Reason.REQUIREMENT_CHANGED: "what it builds on changes",
         Reason.DRIFTED: "the network left the record",
+        Reason.EXPIRING: "what was paid for ends soon",
         Reason.LOST: "lost on the network, made again",
         Reason.REMOVED: "no longer declared",
         Reason.ALREADY_GONE: "already gone, the record is dropped",
@@ -166,7 +180,8 @@ def _delta(delta: FieldDelta) -> str:
 
 
 def _drifted(change: Change) -> bool:
-    return change.verb is Verb.REPAIR or (change.verb is Verb.NONE and change.reason is Reason.DRIFTED)
+    mending = change.verb is Verb.REPAIR and change.reason is not Reason.EXPIRING
+    return mending or (change.verb is Verb.NONE and change.reason is Reason.DRIFTED)
 
 
 def _block(plan: Plan, change: Change, paint: Style) -> list[str]:
@@ -192,14 +207,20 @@ def _told(text: str) -> str:
     return phrases.cut(phrases.harmless(text), 400)
 
 
+def _retires(change: Change) -> bool:
+    """Whether a key that was replaced is no longer honoured."""
+    return change.reason is Reason.EXPIRING and any(delta.path.startswith("keys.") for delta in change.deltas)
+
+
 def _section(title: str, changes: list[Change], paint: Style) -> list[str]:
     if not changes:
         return []
     lines = [paint("bold", title)]
     for change in changes:
-        repaired = f"→ repair, {phrases.price(change.cost)}"
+        act = "retire" if _retires(change) else "renew" if change.reason is Reason.EXPIRING else "repair"
+        repaired = f"→ {act}, {phrases.price(change.cost)}"
         outcome = repaired if change.verb is Verb.REPAIR else _told(change.detail or change.reason.value)
-        mark = {Verb.DEFER: "?", Verb.REPAIR: "≈"}.get(change.verb, "≈" if _drifted(change) else "‖")
+        mark = "↻" if change.reason is Reason.EXPIRING else "≈" if _drifted(change) else "?" if change.verb is Verb.DEFER else "‖"
         lines.append(paint("repair" if _drifted(change) else "dim", f"{mark:>3} {change.ref!s:<{_NAME_WIDTH}} {outcome}"))
         lines += [f"      {name:<{_FIELD_WIDTH}} {text}" for name, text in fields(change)]
         lines += _blocked(change, paint)
@@ -222,6 +243,8 @@ def _summary(plan: Plan, paint: Style) -> list[str]:
     if plan.guards:
         lines.append("Guards: " + " · ".join(_verdict(guard, paint) for guard in plan.guards))
     lines += [paint("bad", f"      ! {guard.name}: {_told(guard.message)}") for guard in plan.refusals]
+    warned = [guard for guard in plan.guards if guard.ok and guard.message.startswith(WARNING)]
+    lines += [paint("change", f"      ! {guard.name}: {_told(guard.message)}") for guard in warned]
     return lines
 
 
@@ -240,6 +263,8 @@ def arithmetic(cost: Cost) -> str:
 def _verdict(guard: GuardResult, paint: Style) -> str:
     if not guard.ok:
         return f"{guard.name} {paint('bad', 'REFUSED')}"
+    if guard.message.startswith(WARNING):
+        return f"{guard.name} {paint('change', 'WARNING')}"
     # Of what passes, only the size of a removal and what a person let through are worth a reader's time.
     told = f" {_told(guard.message)}" if guard.name == DELETES or guard.message.startswith(APPROVED) else ""
     return f"{guard.name}{told} {paint('good', 'ok')}"

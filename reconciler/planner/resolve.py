@@ -53,7 +53,7 @@ def request(want: Resource, controller: Controller, offers: Mapping[ResourceRef,
     return {
         "spec": want.spec,
         "files": [{name: getattr(fact, name) for name in _FILE_FIELDS} for fact in want.files],
-        "using": {str(ref): offers[ref].exports if ref in offers else marker(ref) for ref in needed},
+        "using": {str(ref): offers[ref].exports if ref in offers else marker(ref) for ref in sorted(needed)},
     }
 
 

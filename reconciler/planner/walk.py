@@ -15,6 +15,7 @@ from reconciler.controller import Controller
 from reconciler.model.canonical import Json
 from reconciler.model.change import Change, FeeRate, Reason, Verb
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.folded import Folded
 from reconciler.model.observation import Observation, ObservedState, Present, Unknown
 from reconciler.model.record import Record, RecordedState
 from reconciler.model.ref import ResourceRef
@@ -28,7 +29,9 @@ from reconciler.planner.resolve import Hold, Offer, chain, exported, marker, net
 
 # What a kind may raise over a body it cannot read (one of another version, one with markers in it). It costs that one
 # resource its turn, never the plan.
-_FAULTS = (ReconcilerError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError)
+_FAULTS = (
+    ReconcilerError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError
+)  # fmt: skip
 _UNSEEN = Unknown("not observed")
 
 
@@ -54,6 +57,8 @@ class Memory:
 
     agreed: dict[ResourceRef, Agreed] = field(default_factory=dict)
     exports: dict[ResourceRef, Json] = field(default_factory=dict)
+    wants: list[Resource] = field(default_factory=list)
+    order: list[ResourceRef] = field(default_factory=list)
 
     def shared(self, ref: ResourceRef, exports: Json) -> Json:
         """The exports as an object whose identity lasts while what it says does."""
@@ -62,14 +67,13 @@ class Memory:
             known = self.exports[ref] = exports
         return known
 
-    def recall(
-        self, ref: ResourceRef, record: Record | None, want: Resource, exports: tuple[Json, ...], seen: Observation
-    ) -> Change | None:
-        """The change of an earlier plan that rested on the same."""
-        then = self.agreed.get(ref)
-        if then is None or then.record is not record or then.want is not want or not all(map(is_, then.exports, exports)):
-            return None
-        return then.change if _same_sight(then.seen, seen) else None
+    def ordered(self, staying: Mapping[ResourceRef, Resource], kinds: Mapping[str, Controller]) -> list[ResourceRef]:
+        """What stays, each after what it requires: the order of the last plan where it was about the same resources."""
+        wants = list(staying.values())
+        if len(wants) != len(self.wants) or not all(map(is_, wants, self.wants)):
+            self.order = topological(staying, {ref: want.requires for ref, want in staying.items()}, rank_of(kinds))
+            self.wants = wants
+        return self.order
 
     def forget(self, records: Mapping[ResourceRef, Record]) -> None:
         """Let go of what is no longer recorded."""
@@ -78,8 +82,6 @@ class Memory:
 
 
 def _same_sight(then: Observation, now: Observation) -> bool:
-    if then is now:
-        return True
     return isinstance(then, Present) and isinstance(now, Present) and same(then.attributes, now.attributes)
 
 
@@ -103,6 +105,8 @@ class Walk:
     kept: list[ResourceRef] = field(default_factory=list)
     dear: list[ResourceRef] = field(default_factory=list)
     _offers: dict[ResourceRef, Offer] = field(default_factory=dict)
+    _usings: dict[tuple[str, ...], Json] = field(default_factory=dict)
+    _compared: dict[tuple[int, int], tuple[bool, Json, Json]] = field(default_factory=dict)
     _pending: set[ResourceRef] = field(default_factory=set)
     _users: dict[ResourceRef, frozenset[ResourceRef]] | None = None
 
@@ -111,9 +115,9 @@ class Walk:
         scope = self._scope()
         rank = rank_of(self.kinds)
         declared = {} if self.limits.destroy else self.desired.resources
-        staying = {ref: want for ref, want in declared.items() if scope is None or ref in scope}
-        self.waits.update((ref, want.requires) for ref, want in staying.items())
-        for ref in topological(staying, self.waits, rank):
+        staying = declared if scope is None else {ref: want for ref, want in declared.items() if ref in scope}
+        self.waits.update({ref: want.requires for ref, want in staying.items()})
+        for ref in self.memory.ordered(staying, self.kinds):
             self._stay(ref, staying[ref])
         going = [ref for ref in self.recorded.records if ref not in declared and (scope is None or ref in scope)]
         if going:
@@ -132,14 +136,12 @@ class Walk:
             self.changes[ref] = _no_kind(_undecided(ref, want, record))
             return
         try:
-            offers = {other: self._offer(other) for other in want.requires}
-            exports = tuple([offer.exports for offer in offers.values()])
-            seen = self.observed.get(ref, _UNSEEN)
-            known = self.memory.recall(ref, record, want, exports, seen)
-            if known is not None and ref not in self.recorded.frozen:
+            known = self._recalled(ref, want, record)
+            if known is not None:
                 self.changes[ref] = known
                 return
-            case = self._case(ref, want, record, controller, body=request(want, controller, offers))
+            offers = {other: self._offer(other) for other in want.requires}
+            case = self._case(ref, want, record, controller, body=self._asked(want, controller, offers))
             change = decide(case)
         except _FAULTS as fault:
             self.changes[ref] = _faulty(_undecided(ref, want, record), fault)
@@ -147,12 +149,26 @@ class Walk:
         if change is None:
             return
         if change.reason is Reason.IN_SYNC and record is not None:
-            self.memory.agreed[ref] = Agreed(record, want, exports, seen, change)
-        if change.verb is Verb.DEFER and (record is None or not same(record.body, case.body)):
+            exports = tuple([offer.exports for offer in offers.values()])
+            self.memory.agreed[ref] = Agreed(record, want, exports, case.seen, change)
+        if change.verb is Verb.DEFER and (record is None or case.moved):
             self._pending.add(ref)
         if renews(change):
             change = self._wait_for(change, offers)
         self.changes[ref] = self._price(change, controller, want.lifecycle)
+
+    def _recalled(self, ref: ResourceRef, want: Resource, record: Record | None) -> Change | None:
+        """The change of an earlier plan that rested on the same. Nearly every resource of nearly every plan ends here."""
+        then = self.memory.agreed.get(ref)
+        if then is None or then.record is not record or then.want is not want or ref in self.recorded.frozen:
+            return None
+        # The same set is walked in the same order.
+        for other, exports in zip(want.requires, then.exports, strict=True):
+            offer = self._offers.get(other) or self._offer(other)
+            if offer.exports is not exports:
+                return None
+        seen = self.observed.get(ref, _UNSEEN)
+        return then.change if then.seen is seen or _same_sight(then.seen, seen) else None
 
     def _case(
         self,
@@ -173,10 +189,28 @@ class Walk:
             record=record,
             seen=self.observed.get(ref, _UNSEEN),
             controller=controller,
+            moved=body is not None and record is not None and self._moved(record, body),
             attempt=self.recorded.attempts.get(ref, 0),
             frozen=ref in self.recorded.frozen,
             keep=keep,
         )
+
+    def _asked(self, want: Resource, controller: Controller, offers: Mapping[ResourceRef, Offer]) -> dict[str, Json]:
+        """The body of a resource; those that use the same share one object that says so."""
+        body = request(want, controller, offers)
+        body["using"] = self._usings.setdefault(tuple(body["using"]), body["using"])
+        return body
+
+    def _moved(self, record: Record, body: Mapping[str, Json]) -> bool:
+        kept = record.body
+        return not (isinstance(kept, Folded) and kept.says(body, self._alike)) and not same(kept, body)
+
+    def _alike(self, left: Json, right: Json) -> bool:
+        """`same` for objects that many resources share, compared once. They are kept, so that no other takes their identity."""
+        key = (id(left), id(right))
+        if key not in self._compared:
+            self._compared[key] = (same(left, right), left, right)
+        return self._compared[key][0]
 
     def _wait_for(self, change: Change, offers: Mapping[ResourceRef, Offer]) -> Change:
         hold = next((hold for other in sorted(offers) if (hold := offers[other].hold) is not None), None)

@@ -13,7 +13,9 @@ from itertools import pairwise
 
 from reconciler.model.canonical import Json
 from reconciler.model.errors import RemoteProtocolError
+from reconciler.model.ref import Outpoint
 from reconciler.wire.jsontext import Fields, is_hex, parse
+from reconciler.wire.keys import sha256
 from reconciler.wire.proof import BlockHeader, parse_header
 
 HEADER_SIZE = 80
@@ -93,6 +95,52 @@ def parse_spent(status: int, body: bytes) -> str | None:
     if status != 200:
         raise RemoteProtocolError(f"cannot read a spend: HTTP {status}")
     return Fields.parse(body, "spend").hex("txid", 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Unspent:
+    """An output that nothing spends; `height` is 0 while its transaction is in no block."""
+
+    outpoint: Outpoint
+    satoshis: int
+    height: int = 0
+
+
+def script_digest(script: bytes) -> str:
+    """The name of a locking script in indexes of outputs: its SHA-256, in display order."""
+    return sha256(script)[::-1].hex()
+
+
+def unspent_json(digest: str, found: Iterable[Unspent]) -> dict[str, Json]:
+    """WhatsOnChain's answer to which outputs pay a script and are unspent."""
+    rows = [
+        {"height": one.height, "tx_pos": one.outpoint.vout, "tx_hash": one.outpoint.txid, "value": one.satoshis} for one in found
+    ]
+    return {"script": digest, "result": rows, "error": ""}
+
+
+def parse_unspent(body: bytes) -> tuple[Unspent, ...]:
+    """The outputs of such an answer; those that a transaction in no block spends already are left out."""
+    answer = Fields.parse(body, "unspent outputs")
+    if answer.text("error", ""):
+        answer.fail("error", "is set")
+    return tuple(
+        Unspent(
+            Outpoint(one.hex("tx_hash", 32), one.integer("tx_pos")),
+            one.integer("value"),
+            max(0, one.integer("height", -1, default=0)),
+        )
+        for one in answer.objects("result")
+        if not one.flag("isSpentInMempoolTx", False)
+    )
+
+
+def parse_beef_text(body: bytes) -> bytes:
+    """An envelope (BRC-62) as hex text, which may stand in quotes."""
+    try:
+        return bytes.fromhex(body.decode("ascii").strip().strip('"'))
+    except ValueError as fault:
+        raise RemoteProtocolError("cannot read a transaction with its ancestors: not hex") from fault
 
 
 def chained(headers: Iterable[BlockHeader]) -> tuple[BlockHeader, ...]:

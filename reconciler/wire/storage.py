@@ -20,6 +20,8 @@ from reconciler.wire.uhrp import parse_uhrp, uhrp_url
 MAX_FILE = 11_000_000_000
 MAX_RETENTION = 69_000_000
 LIST_PAGE = 200
+# By this header a publisher tells a host that he reads his own copy to see whether it is sound.
+PROBING: Mapping[str, str] = {"x-purpose": "probe"}
 
 # code -> (HTTP status, meaning, whether the same request may succeed later)
 ERRORS: Mapping[str, tuple[int, str, bool]] = {
@@ -117,6 +119,11 @@ def find_path(sha256: str) -> str:
     return "/find?" + urlencode({"uhrpUrl": uhrp_url(sha256)})
 
 
+def downloads_path(sha256: str) -> str:
+    """The path and query of `/downloads`, an addition of ours that hosts may lack: how often content was read by others."""
+    return "/downloads?" + urlencode({"uhrpUrl": uhrp_url(sha256)})
+
+
 def renewal(sha256: str, minutes: int) -> dict[str, Json]:
     """The body of `/renew`."""
     return {"uhrpUrl": uhrp_url(sha256), "additionalMinutes": minutes}
@@ -162,6 +169,13 @@ def parse_find(status: int, body: bytes) -> StoredFile | StorageError | None:
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_SAFE:
         data.fail("size", "must be a number of bytes")
     return StoredFile(data.text("name"), size, data.text("mimeType", ""), data.integer("expiryTime"))
+
+
+def parse_downloads(status: int, body: bytes) -> int | StorageError | None:
+    """Downloads since the host has it; None from a host that does not count, or does not hold it."""
+    if refused := _refusal(status, body):
+        return None if status == 404 or refused.code == "ERR_FIND" else refused
+    return Fields.parse(body, "downloads answer").object("data").integer("downloads")
 
 
 def parse_list(status: int, body: bytes) -> tuple[Listed, ...] | StorageError:
@@ -250,6 +264,11 @@ def find_answer(file: StoredFile) -> dict[str, Json]:
     """The answer of `/find`; the size is text, as deployed hosts write it."""
     data = {"name": file.name, "size": str(file.size), "mimeType": file.media_type, "expiryTime": file.expires}
     return {"status": "success", "data": data}
+
+
+def downloads_answer(count: int) -> dict[str, Json]:
+    """The answer of `/downloads`."""
+    return {"status": "success", "data": {"downloads": count}}
 
 
 def list_answer(uploads: Sequence[Listed]) -> dict[str, Json]:

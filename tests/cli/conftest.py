@@ -1,15 +1,22 @@
 """The command line as its users meet it: a process of its own, whose streams and exit code are all there is."""
 
+import atexit
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.e2e import warm
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "reconciler"]
@@ -33,6 +40,30 @@ class Ran:
 Cli = Callable[..., Ran]
 
 
+@cache
+def program() -> str:
+    """A script that is the program, started as a fork of one that has loaded everything: a second less for each command.
+
+    What needs the start itself (`COMMAND`) is tested in test_validate, test_help and wherever a process is left running.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="cli-"))
+    server = subprocess.Popen(
+        [sys.executable, "-u", "-m", "tests.e2e.warm", str(folder / "door")],
+        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+    def close() -> None:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.communicate()
+        shutil.rmtree(folder)
+
+    atexit.register(close)
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    warm.client(folder / "reconciler", folder / "door")
+    return str(folder / "reconciler")
+
+
 def run(
     *words: str | Path, cwd: Path, env: dict[str, str] | None = None, stdin: str | bytes | None = None, expect: int | None = 0
 ) -> Ran:
@@ -48,8 +79,9 @@ def run(
     }
     given = stdin.encode() if isinstance(stdin, str) else stdin
     pipe = {"input": given} if given is not None else {"stdin": subprocess.DEVNULL}
-    command = [*COMMAND, *map(str, words)]
-    done = subprocess.run(command, cwd=cwd, env=whole, capture_output=True, timeout=120, check=False, **pipe)
+    done = subprocess.run(
+        [program(), *map(str, words)], cwd=cwd, env=whole, capture_output=True, timeout=120, check=False, **pipe
+    )
     ran = Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
     assert expect is None or ran.code == expect, f"exit code {ran.code}\n{ran.out}\n{ran.err}"
     assert "Traceback" not in ran.err, ran.err

@@ -130,7 +130,7 @@ def test_it_converges_keeps_the_last_good_revision_and_drains(shop: Producer, da
     shop.write("price.yaml", PRICE.replace("25sat", "31sat"))
     daemon.until(lambda: generation(shop, "PricePlan/standard") == 3, "the fix to arrive")
     assert shop.status()["source"]["ready"] is True
-    spent = daemon.metric('reconciler_spend_satoshis_total{kind="Dataset"}')
+    spent = daemon.metric('reconciler_spend_satoshis_total{env="",kind="Dataset"}')
     assert spent is not None and spent > 0
     assert daemon.metric("reconciler_budget_left_satoshis") == 100_000 - told["budget"]["spentToday"] - _later(shop, told)
     assert daemon.metric('reconciler_plan_actions{verb="none"}') is not None

@@ -109,7 +109,9 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
     assert "NAME=PORT" in shop("devnet", "up", "--port", "arc", expect=1).err
 
 
-@pytest.mark.parametrize("example", ["01-identity", "02-advertisement", "03-dataset", "04-fileset", "market-data"])
+@pytest.mark.parametrize(
+    "example", ["01-identity", "02-advertisement", "03-dataset", "04-fileset", "06-distribution", "market-data"]
+)
 def test_the_default_ports_are_those_of_the_examples(example: str) -> None:
     spec = yaml.safe_load((ROOT / "examples" / example / "network.yaml").read_text())["spec"]
     hosts = [*spec["overlays"], *spec["storage"], *spec["broadcasters"], {"name": "headers", **spec["headers"]}]

@@ -16,7 +16,7 @@ def test_the_overview_is_what_the_verbs_say(
     monkeypatch.setenv("COLUMNS", "80")
     assert run([flag]) == 0
     composed = capsys.readouterr().out
-    assert overview() == composed, "write it anew: COLUMNS=80 python -c 'from reconciler.cli.main import run; run([\"--help\"])'"
+    assert overview() == composed, "write it anew with: make docs"
     monkeypatch.setattr(sys, "argv", ["reconciler", flag])
     main()
     assert capsys.readouterr().out == composed

@@ -140,3 +140,36 @@ def test_a_verb_bound_alone_is_the_verb_of_its_family() -> None:
             one.name for one in app.registered_groups
         }
         assert family in main._FAMILIES and verb in names
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["."], ["--all"], ["--strict"], ["-o", "json"], ["--output", "sarif"], ["-e", "prod"], ["prices.yaml"], ["--all", "."]],
+)
+def test_plain_words_take_the_short_way_to_the_same_words(
+    words: list[str], repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from reconciler.cli import context, main, quick
+
+    monkeypatch.chdir(repo)
+    (repo / "prices.yaml").write_text("kind: PricePlan\n")
+    monkeypatch.setattr(context.GLOBALS, "environment", None)
+    code = quick.validate(words)
+    short = _timeless(capsys.readouterr())
+    monkeypatch.setattr(context.GLOBALS, "environment", None)
+    assert (main.run(["validate", *words]), _timeless(capsys.readouterr())) == (code, short)
+    assert code is not None and any(short)
+
+
+@pytest.mark.parametrize("words", [["nowhere"], ["-o", "yaml"], ["-o"], ["--help"], ["-x"], ["a", "b"], ["--output=json"]])
+def test_anything_else_is_left_to_the_real_parser(words: list[str], repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reconciler.cli import quick
+
+    monkeypatch.chdir(repo)
+    assert quick.validate(words) is None
+
+
+def _timeless(said: "pytest.CaptureResult[str]") -> tuple[str, str]:
+    import re
+
+    return re.sub(r"\d+\.\d+s", "", said.out), re.sub(r"\d+\.\d+s", "", said.err)

@@ -21,7 +21,8 @@ from reconciler.devnet.clock import SeededEntropy, run
 from reconciler.devnet.network import Fault, Trouble
 from reconciler.devnet.world import Plan, World
 from reconciler.model.change import FeeRate
-from reconciler.model.effect import CoinOutput, Draft, Endpoint
+from reconciler.model.effect import CoinOutput, Draft
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import ReconcilerError, Refused, RemoteProtocolError, Unavailable, Uncertain
 from reconciler.model.ref import Outpoint
 from reconciler.ports import Coin, Signed, TxStatus
@@ -240,6 +241,20 @@ def test_an_orphan_is_offered_to_the_next(bench: Bench) -> None:
     signed, beef = bench.pay()
     bench.run(bench.chain.broadcast(beef, signed.txid, [A, B]))
     assert bench.asked("b") == [("POST", "/v1/tx")]
+
+
+def test_an_orphan_is_not_accepted(bench: Bench) -> None:
+    bench.world.fail_next("a", status="SEEN_IN_ORPHAN_MEMPOOL")
+    with pytest.raises(Uncertain, match="SEEN_IN_ORPHAN_MEMPOOL") as caught:
+        bench.broadcast(A)
+    assert caught.value.code == "not-accepted"
+
+
+def test_that_one_holds_it_outweighs_that_another_rejected_it(bench: Bench) -> None:
+    signed, beef = bench.pay()
+    rejects = bench.always("c", 200, {"txid": signed.txid, "txStatus": "REJECTED"})
+    bench.run(bench.chain.broadcast(beef, signed.txid, [B]))
+    assert bench.run(bench.chain.status(signed.txid, [rejects, B])).status == "SEEN_ON_NETWORK"
 
 
 def test_arcade_is_spoken_to_without_v1(bench: Bench) -> None:

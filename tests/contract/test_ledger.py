@@ -21,12 +21,16 @@ from reconciler.model.record import Record
 from reconciler.model.ref import Outpoint, Position, ResourceRef
 from reconciler.model.status import Condition, Status, Truth
 from reconciler.ports import Coin, Ledger, Queue, StoredTx
+from tests.contract import postgres
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 BTC = ResourceRef("Dataset", "btc")
 LOCK = Lock("wallet", "reconciler funding", "1", "self")
 Open = Callable[[], tuple[Ledger, Queue]]
-STORES = {"sqlite": lambda path: open_ledger(path / "ledger.db")}
+STORES = {
+    "sqlite": lambda path: open_ledger(path / "ledger.db"),
+    "postgresql": lambda path: open_ledger(postgres.server().url(path)),
+}
 
 
 @pytest.fixture(params=STORES)
@@ -432,6 +436,28 @@ def test_a_run_is_booked_once(ledger: Ledger) -> None:
         assert tx.spent_since(NOW) == 212
 
 
+def test_what_an_open_run_set_aside_counts_until_it_ends(ledger: Ledger) -> None:
+    ada = ResourceRef("Identity", "ada")
+    with ledger.begin() as tx:
+        tx.open_run(Run("a", f"ref/{BTC}", {}, "0", began=NOW, reserved=100))
+        tx.open_run(Run("b", f"ref/{ada}", {}, "0", began=NOW, reserved=40))
+        tx.open_run(Run("c", "funding/main", {}, "0", began=NOW, reserved=5))
+        tx.open_run(Run("d", f"ref/{BTC}", {}, "0", began=NOW))
+        assert (tx.reserved(), tx.reserved("Dataset"), tx.reserved("Identity"), tx.reserved("Data")) == (145, 100, 40, 0)
+        # What it books comes out of what it set aside; more than that owes nobody anything.
+        tx.book("a", BTC, NOW, 10, 20, 0)
+        tx.book("b", ada, NOW, 50, 0, 0)
+        tx.book("c", None, NOW - timedelta(days=1), 1, 0, 0)
+        assert (tx.reserved(), tx.booked("a"), tx.booked("none")) == (70 + 4, 30, 0)
+        assert [(one.run, one.ref, one.satoshis) for one in tx.bookings(NOW)] == [("a", BTC, 30), ("b", ada, 50)]
+        assert (tx.spent_since(NOW, "Dataset"), tx.spent_since(NOW, "Identity"), tx.spent_since(NOW)) == (30, 50, 80)
+    recorded = ledger.read(NOW)
+    assert (recorded.spent_today, recorded.spent_kinds, recorded.reserved) == (80, {"Dataset": 30, "Identity": 50}, {BTC: 70})
+    with ledger.begin() as tx:
+        tx.close_run("a", RunState.STALLED, "enough")
+        assert tx.reserved() == 4
+
+
 def test_history_is_told_newest_first(ledger: Ledger) -> None:
     with ledger.begin() as tx:
         for number in range(3):
@@ -512,12 +538,16 @@ def test_a_process_killed_between_statements_leaves_all_of_a_commit_or_none(poin
     ledger.close()
 
 
-def test_what_is_stored_is_json_that_other_tools_read(ledger: Ledger, tmp_path: Path) -> None:
+def test_what_is_stored_is_json_that_other_tools_read(ledger: Ledger, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     import sqlite3
 
     with ledger.begin() as tx:
         tx.put_record(record())
-    with sqlite3.connect(tmp_path / "ledger.db") as other:
-        (document,) = other.execute("SELECT document FROM records WHERE ref = 'Dataset/btc'").fetchone()
-    other.close()
+    question = "SELECT document FROM records WHERE ref = 'Dataset/btc'"
+    if "postgresql" in request.node.name:
+        document = postgres.server().ask(tmp_path, question)
+    else:
+        with sqlite3.connect(tmp_path / "ledger.db") as other:
+            (document,) = other.execute(question).fetchone()
+        other.close()
     assert json.loads(document)["body"]["spec"]["title"] == "Kurse für später"

@@ -18,7 +18,8 @@ from reconciler.adapters.wallet import FUNDING, LocalWallet
 from reconciler.devnet.clock import SeededEntropy, run
 from reconciler.devnet.network import Fault, Trouble
 from reconciler.devnet.world import Plan, World
-from reconciler.model.effect import Draft, Endpoint, Lock, TokenInput, TokenOutput
+from reconciler.model.effect import Draft, Lock, TokenInput, TokenOutput
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import LocalProtocolError, Refused, RemoteProtocolError, Unavailable
 from reconciler.model.ref import Outpoint
 from reconciler.ports import Coin, Signed

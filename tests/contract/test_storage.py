@@ -21,8 +21,9 @@ from reconciler.adapters.uhrp import StorageHosts
 from reconciler.devnet.clock import run
 from reconciler.devnet.network import Fault, Trouble
 from reconciler.devnet.world import Plan, World
-from reconciler.model.effect import Endpoint
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Conflict, Refused, RemoteProtocolError, Unavailable, Uncertain
+from reconciler.ports import Part
 from reconciler.wire import storage as wire
 from reconciler.wire.uhrp import parse_uhrp, uhrp_url
 
@@ -185,13 +186,13 @@ class Purse:
         return Paid(replace(request, headers={**request.headers, "x-bsv-payment": "{}"}), amount)
 
 
-def toll(bench: Bench) -> Endpoint:
+def toll(bench: Bench, route: str = "/upload") -> Endpoint:
     """The world's host behind a door that opens once the payment header is there."""
     free = World(plan=Plan(seed=5)).apps["eu1"]
 
     async def door(scope: Any, receive: Any, send: Any) -> None:
         bench.passed.append(scope["path"])
-        wants = scope["path"] == "/upload" and (b"x-bsv-payment", b"{}") not in scope["headers"]
+        wants = scope["path"] == route and (b"x-bsv-payment", b"{}") not in scope["headers"]
         if scope["path"] == "/quote":
             await JSONResponse({"quote": 40})(scope, receive, send)
         elif wants:
@@ -361,3 +362,103 @@ def test_hosts_are_filled_side_by_side(bench: Bench) -> None:
     assert [hosted.url for hosted in bench.run(everywhere())] == [uhrp_url(SHA)] * 3
     bench.run(bench.storage.release(EU, SHA))
     assert bench.run(bench.storage.check(EU, SHA))["state"] == "ok", "a UHRP host keeps what was paid for"
+
+
+# --- keeping it there ----------------------------------------------------------------------------
+
+
+@pytest.mark.row("P-DIST-18")
+def test_a_copy_is_kept_longer_and_what_that_cost_is_told(tmp_path: Path) -> None:
+    purse = Purse()
+    bench = Bench(tmp_path, conversation=purse)
+    before = bench.put().expires
+    renewed = bench.run(bench.storage.renew(EU, SHA, 60, 0))
+    assert (renewed.expires, renewed.paid) == (before + 3600, 0)
+    assert bench.run(bench.storage.find(EU, SHA)).expires == before + 3600
+    assert bench.world.storage["eu1"].state.renewals == 1
+    host = toll(bench, "/renew")
+    bench.put(host, max_payment=40)
+    renewed = bench.run(bench.storage.renew(host, SHA, 60, 40))
+    assert (renewed.paid, purse.paid) == (40, [40])
+    with pytest.raises(Refused, match="more than 39"):
+        bench.run(bench.storage.renew(host, SHA, 60, 39))
+    assert purse.paid == [40]
+
+
+def test_a_directory_keeps_everything_for_ever(bench: Bench, shelf: Endpoint) -> None:
+    bench.put(shelf)
+    assert bench.run(bench.storage.renew(shelf, SHA, 60, 0)).expires == NEVER
+    assert bench.run(bench.storage.downloads(shelf, SHA)) is None
+
+
+def test_a_host_that_wants_money_for_time_or_has_nothing_to_renew_refuses(bench: Bench) -> None:
+    with pytest.raises(Refused, match="ERR_OLD_ADVERTISEMENT_NOT_FOUND"):
+        bench.run(bench.storage.renew(EU, SHA, 60, 0))
+    bench.put()
+    bench.world.storage["eu1"].price = 10**12
+    with pytest.raises(Refused, match="402"):
+        bench.run(bench.storage.renew(EU, SHA, MONTH, 0))
+    bench.world.network.arm(Fault(Trouble.LOSE, path="/renew"))
+    with pytest.raises(Uncertain):
+        bench.run(bench.storage.renew(EU, SHA, MONTH, 0))
+
+
+@pytest.mark.parametrize("body", [b"{}", b"no json", b'{"status":"error","code":"ERR_INTERNAL_RENEW"}'])
+def test_money_that_bought_nothing_is_told_all_the_same(tmp_path: Path, body: bytes) -> None:
+    purse = Purse()
+    bench = Bench(tmp_path, conversation=purse)
+
+    async def host(request: Request) -> Response:
+        if "x-bsv-payment" in request.headers:
+            return Response(body, 200)
+        return JSONResponse({}, 402, {"x-bsv-payment-satoshis-required": "9"})
+
+    bench.world.network.apps["odd.devnet"] = Starlette(routes=[Route("/renew", host, methods=["POST"])])
+    told = bench.run(bench.storage.renew(Endpoint("odd", "http://odd.devnet"), SHA, 60, 9))
+    assert (told.expires, told.paid) == (0, 9)
+
+
+@pytest.mark.row("P-DIST-15")
+def test_a_part_of_a_copy_is_read_and_compared(bench: Bench) -> None:
+    bench.put()
+    middle = len(CONTENT) // 2
+    here, there = slice(middle - 50, middle + 50), slice(0, 100)
+    good = {part.start: Part(part.start, part.stop, hashlib.sha256(CONTENT[part]).hexdigest()) for part in (here, there)}
+    assert {bench.run(bench.storage.check(EU, SHA, part))["state"] for part in good.values()} == {"ok"}
+    bench.world.corrupt("eu1", SHA)
+    assert bench.run(bench.storage.check(EU, SHA, good[middle - 50]))["state"] == "corrupt"
+    assert bench.run(bench.storage.check(EU, SHA, good[0]))["state"] == "ok", "what is not read is not known"
+    assert bench.run(bench.storage.check(EU, SHA, Part(10**9, 10**9 + 1, "00" * 32)))["state"] == "corrupt"
+    bench.world.delete("eu1", SHA)
+    assert bench.run(bench.storage.check(EU, SHA, good[0]))["state"] == "missing"
+
+
+def test_a_host_that_knows_no_ranges_is_read_whole(bench: Bench) -> None:
+    bench.put()
+    inner = bench.world.apps["eu1"]
+
+    async def plain(scope: Any, receive: Any, send: Any) -> None:
+        kept = [header for header in scope["headers"] if header[0] != b"range"]
+        await inner({**scope, "headers": kept}, receive, send)
+
+    bench.world.network.apps["eu1.devnet"] = plain
+    part = Part(5, 9, hashlib.sha256(CONTENT[5:9]).hexdigest())
+    assert bench.run(bench.storage.check(EU, SHA, part))["state"] == "ok"
+    bench.world.corrupt("eu1", SHA)
+    assert bench.run(bench.storage.check(EU, SHA, part))["state"] == "corrupt"
+
+
+@pytest.mark.row("P-DIST-09")
+def test_downloads_of_others_are_counted_and_ours_are_not(bench: Bench) -> None:
+    location = bench.put().location
+    bench.run(bench.storage.check(EU, SHA))
+    assert bench.run(bench.storage.downloads(EU, SHA)) == 0
+    for headers in ({}, {"range": "bytes=0-9"}, {"range": "bytes=10-19"}):
+        bench.run(bench.http.send(Outgoing("GET", location, headers)))
+    assert bench.run(bench.storage.downloads(EU, SHA)) == 2, "the second part of a download is no second download"
+
+    async def nothing(request: Request) -> Response:
+        return JSONResponse({"status": "error", "code": "ERR_ROUTE_NOT_FOUND"}, 404)
+
+    bench.world.network.apps["odd.devnet"] = Starlette(routes=[Route("/downloads", nothing)])
+    assert bench.run(bench.storage.downloads(Endpoint("odd", "http://odd.devnet"), SHA)) is None

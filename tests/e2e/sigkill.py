@@ -1,6 +1,6 @@
 """SIGKILL against the real program, at random moments, and an audit from the outside after every recovery.
 
-A round: edit the repository or damage the network, note the plan and its price, start the program, kill its process group,
+A round: edit the repository or damage the network, note the plan and its price, start the program, kill its process,
 perhaps kill the recovery too, then let it finish; at last compare what the devnet holds with what was asked for.
 
 Half of the blows fall soon after the ledger shows that an effect of a chosen sort was begun, the others at any time between
@@ -14,9 +14,8 @@ import asyncio
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
+import sqlite3
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -34,9 +33,8 @@ from reconciler.model.ref import Outpoint
 from reconciler.settings import load
 from tests.e2e.desk import PASSPHRASE, Desk
 from tests.e2e.outside import Outside, ask_ledger, reader
+from tests.e2e.started import Program
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = (sys.executable, "-m", "reconciler")
 OVERLAYS = (("overlay-1", "EU"), ("overlay-2", "US"))
 PURSE = 5_000_000
 # Effects whose beginning is waited for; twice those that cannot be undone. "run" is the first write of any work.
@@ -50,6 +48,8 @@ RESTARTS = 4
 DEADLINE = 120.0
 # Seconds between two looks at the ledger.
 GLANCE = 0.002
+# A daemon that has written nothing for so many seconds, after it had written, has nothing to do.
+REST = 3.0
 # How many runs, or effects of one sort, the ledger has seen begun.
 _BEGUN = {"run": "SELECT count(*) FROM runs", "": "SELECT 0"}
 _BEGUN_EFFECT = "SELECT count(*) FROM intents WHERE effect = ?"
@@ -110,18 +110,16 @@ class Campaign:
         self.root = folder / "desk"
         self.database = self.root / ".state" / "ledger.db"
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("RECONCILER_", "PYTHONDONTWRITE"))}
-        self.env = kept | {
-            "PYTHONPATH": str(ROOT),
-            "RECONCILER_PASSPHRASE": PASSPHRASE,
-            "RECONCILER_LISTEN": "127.0.0.1:0",
-        }
+        env = kept | {"RECONCILER_PASSPHRASE": PASSPHRASE, "RECONCILER_LISTEN": "127.0.0.1:0"}
         self.tally, self.span = Tally(), 2.0
         running = control.up(Config(self.home, Hosts(seed=seed, overlays=OVERLAYS), block_every=2.0))
+        self.program = Program(folder / "door", self.root, env)
         try:
             self.desk = Desk(self.root, self.rng, control.manifest(self.home))
             script = bytes.fromhex(self.call("wallet", "address", "-o", "json")["lockingScript"])
             (coin,) = self.call("wallet", "fund", "--satoshis", str(PURSE), "-o", "json")
         except BaseException:
+            self.program.close()
             control.down(self.home)
             raise
         stores = tuple(name for name in running.urls if name in running.regions and not name.startswith("overlay"))
@@ -131,18 +129,20 @@ class Campaign:
     def close(self) -> None:
         """Take the devnet down."""
         self.outside.close()
+        self.program.close()
         control.down(self.home)
 
     # --- the program ---------------------------------------------------------------------------------------------
 
     def run(self, *words: str, good: tuple[int, ...] = (0,)) -> tuple[int, str]:
         """A command that nobody disturbs: its exit code and what it printed."""
-        done = subprocess.run(
-            [*PROGRAM, *words], cwd=self.root, env=self.env, capture_output=True, text=True, timeout=DEADLINE, check=False
-        )
-        assert done.returncode in good, f"{' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.returncode, done.stdout
+        with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
+            code = self.program.start(words, said, complained).wait(DEADLINE)
+            said.seek(0), complained.seek(0)
+            text, errors = said.read().decode(), complained.read().decode()
+        assert code in good, f"{' '.join(words)} ended with {code}\n{text}\n{errors}"
+        assert "Traceback" not in errors, errors
+        return code, text
 
     def call(self, *words: str) -> Any:
         """The JSON that a command prints."""
@@ -171,29 +171,28 @@ class Campaign:
         return Aim("", self.rng.uniform(0.0, self.span))
 
     def strike(self, words: tuple[str, ...], aim: Aim) -> Kill | None:
-        """Start the program, kill it and all its children as aimed; None when it had ended by itself before that."""
+        """Start the program and kill it as aimed; None when it had ended by itself before that."""
         query, values = _BEGUN.get(aim.sight, _BEGUN_EFFECT), () if aim.sight in _BEGUN else (aim.sight,)
+        # The ledger is watched through one connection, gone before anything is started again: what the dead process leaves
+        # in the write-ahead log is then found by its successor, and by nobody else.
         with reader(self.database) as eye, self.log.open("ab") as log:
-            before, began = eye.execute(query, values).fetchone()[0], monotonic()
-            child = subprocess.Popen(
-                [*PROGRAM, *words],
-                cwd=self.root, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-            # A daemon does not end: when its sight never comes, it is struck once its work should long be done.
-            limit = self.span * 3 if words[0] == "run" else DEADLINE
+            version, before = _version(eye), eye.execute(query, values).fetchone()[0]
+            child, began = self.program.start(words, log, log), monotonic()
+            # A daemon does not end: when its sight does not come, it is struck once it has worked and come to rest.
+            moved, limit = DEADLINE, DEADLINE if words[0] != "run" else self.span * 3
             try:
-                while aim.sight and monotonic() - began < limit and not _ended(child, GLANCE):
-                    if eye.execute(query, values).fetchone()[0] > before:
-                        break
-                _ended(child, aim.pause)
+                while aim.sight and monotonic() - began < min(limit, moved + REST) and not child.ended(GLANCE):
+                    if (now := _version(eye)) != version:
+                        version, moved = now, monotonic() - began if words[0] == "run" else DEADLINE
+                        if eye.execute(query, values).fetchone()[0] > before:
+                            break
+                child.ended(aim.pause)
             finally:
-                # Its own session and group, so that nothing of it survives and nothing else is hit.
-                if child.poll() is None:
-                    os.killpg(child.pid, signal.SIGKILL)
-                child.wait(DEADLINE)
+                child.kill()
+            code = child.wait(DEADLINE)
         after = monotonic() - began
-        if child.returncode != -signal.SIGKILL:
-            assert child.returncode in (0, 3), f"{words} ended with {child.returncode}: {self.log.read_text()[-2000:]}"
+        if code is not None:
+            assert code in (0, 3), f"{words} ended with {code}: {self.log.read_text()[-2000:]}"
             self.span = after
             return None
         open_runs = "SELECT count(*) FROM runs WHERE state = 'open'"
@@ -324,13 +323,9 @@ def told(plan: Plan) -> str:
     )
 
 
-def _ended(child: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Whether the process ends within so many seconds."""
-    try:
-        child.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
+def _version(eye: sqlite3.Connection) -> int:
+    """A number that moves when anybody writes: asking for it is cheaper than counting rows."""
+    return int(eye.execute("PRAGMA data_version").fetchone()[0])
 
 
 @contextmanager

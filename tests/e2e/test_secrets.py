@@ -6,7 +6,6 @@ import logging
 import os
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from reconciler.planner.planfile import write_plan
 from reconciler.telemetry import JsonLines
 from reconciler.wire.keys import ANYONE, child_secret, invoice, public_key, wif_encode
 from reconciler.wire.message import PROTOCOL, key_id_for
+from tests.cli.conftest import program
 from tests.e2e.scene import FULL, IDENTITY, PRICE, Scene, play
 
 ROOT = Path(__file__).parents[2]
@@ -199,7 +199,7 @@ def test_no_verb_says_or_writes_a_secret(tmp_path: Path) -> None:
     environment = {**clean, "PYTHONPATH": str(ROOT), "RECONCILER_PASSPHRASE": PASSPHRASE.decode(), "TERM": "dumb"}
 
     def run(words: str, cwd: Path = root) -> str:
-        command = [sys.executable, "-m", "reconciler", "-v", "--log-format", "json", *words.split()]
+        command = [program(), "-v", "--log-format", "json", *words.split()]
         done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, stdin=subprocess.DEVNULL, check=False)
         (said / f"{len(list(said.iterdir()))} {words.replace('/', '_')}").write_bytes(done.stdout + done.stderr)
         assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout.decode()}\n{done.stderr.decode()}"

@@ -4,7 +4,8 @@ import asyncio
 
 from reconciler.devnet.network import Fault, Trouble
 from reconciler.engine.perform import perform
-from reconciler.model.effect import Blob, Endpoint, Store
+from reconciler.model.effect import Blob, Store
+from reconciler.model.endpoint import Endpoint
 from tests.e2e.scene import Scene, play
 
 

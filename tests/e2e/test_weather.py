@@ -14,7 +14,7 @@ from reconciler.engine.journal import Budget, Journal
 from reconciler.engine.recover import recover
 from reconciler.kinds.dataset import CONTROLLER as DATASETS
 from reconciler.model.canonical import Json
-from reconciler.model.effect import Endpoint
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import GuardRefused, Invariant, Unavailable, Uncertain
 from reconciler.model.intent import Retry, RunState, Stalled
 from reconciler.model.ref import Outpoint, ResourceRef

@@ -32,7 +32,7 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
     asked = {{"words": words, "cwd": os.getcwd(), "env": dict(os.environ)}}
     socket.send_fds(door, [json.dumps(asked).encode()], [0, 1, 2])
     (child,) = struct.unpack("=i", door.recv(4))
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, lambda number, frame: os.kill(child, number))
     code = door.recv(1)
 sys.exit(code[0] if code else 137)
@@ -82,6 +82,8 @@ def _answer(connection: socket.socket) -> None:
         os.environ.update(told["env"])
         sys.argv = ["reconciler", *told["words"]]
         code = main.run(told["words"])
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

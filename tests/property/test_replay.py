@@ -23,9 +23,21 @@ from reconciler.model.intent import Run, RunState
 from reconciler.model.plan import Funding
 from reconciler.model.ref import Outpoint, ResourceRef
 from reconciler.planner.guard import Limits
-from tests.e2e.crash import Fuse, mortal
+from tests.e2e.crash import (
+    DESK,
+    OPEN_KEY,
+    PROCESS,
+    SEALED_KEY,
+    WALLET,
+    Case,
+    Fuse,
+    Stage,
+    funding_script,
+    mortal,
+    nothing,
+    source_script,
+)
 from tests.e2e.scene import DATASET, IDENTITY, NETWORK, PRICE, Scene, play
-from tests.e2e.test_crash import DESK, OPEN_KEY, PROCESS, SEALED_KEY, WALLET, Case, Stage, funding_script, nothing, source_script
 
 FUNDS = 1_000_000
 LIMITS = Limits(delete_percent=None)

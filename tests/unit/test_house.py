@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Imports point down, never up or sideways. A room is the first path component below the package.
 LAYER = {
     "model": 0,
-    "controller": 1, "ports": 1,
+    "controller": 1, "ports": 1, "hosts": 1,
     "planner": 2, "manifest": 2, "wire": 2,
     "kinds": 3,
     "engine": 4,
@@ -28,6 +28,7 @@ LAYER = {
 SIDEWAYS = {
     ("devnet", "adapters"),  # the devnet builds worlds out of real adapters
     ("controller", "ports"),  # `observe` is given the read half of the ports
+    ("ports", "hosts"),  # one interface in two files: the doors to storage hosts have one of their own
     ("compose", "settings"),
     ("__main__", "cli"),
 }

@@ -128,7 +128,10 @@ class PublishedContentTag(CatalogTable, table=True):
 
 
 class ContentDistribution(CatalogTable, table=True):
-    """One copy of one content on one host. `availability_score` runs from 0 to 100 and is null until measured."""
+    """One copy of one content on one host. `availability_score` runs from 0 to 100 and is null until measured.
+
+    `expires_at` is when the first of its files there stops being paid for; `downloads_per_hour` is null where nobody counts.
+    """
 
     __tablename__ = "content_distribution"
     __table_args__ = (Index("idx_content_distribution_content", "content_id", "distribution_status"),)
@@ -141,6 +144,9 @@ class ContentDistribution(CatalogTable, table=True):
     node_response_time_ms: int | None = None
     availability_score: float | None = Field(default=None, sa_column=Column(Float))
     created_at: datetime = Field(sa_column=Column(UtcTime, nullable=False))
+    region: str | None = None
+    expires_at: datetime | None = Field(default=None, sa_column=Column(UtcTime))
+    downloads_per_hour: int | None = None
 
 
 IDENTITIES = table(ProducerIdentity)

@@ -21,11 +21,13 @@ from pathlib import Path
 from sqlalchemy import Connection, and_, func, insert, or_, select
 
 from reconciler.adapters.clock import SystemClock, SystemEntropy
-from reconciler.adapters.sql import migrations, rows
+from reconciler.adapters.sql import migrations, money, rows
 from reconciler.adapters.sql.dialect import Database
+from reconciler.adapters.sql.outbox import News, SqlOutbox
 from reconciler.adapters.sql.queue import LEASE, SqlQueue
 from reconciler.adapters.sql.tables import COINS, COUNTERS, LINEAGE, RECORDS, RUNS
-from reconciler.adapters.sql.transaction import SqlTransaction, spent_since
+from reconciler.adapters.sql.transaction import SqlTransaction
+from reconciler.engine.notices import Herald
 from reconciler.model.intent import RunState
 from reconciler.model.record import Purse, Record, RecordedState
 from reconciler.model.ref import ResourceRef
@@ -52,11 +54,16 @@ class _Runs:
 
 
 class SqlLedger:
-    """ports.Ledger on one database. What it returns is shared between readers and must not be changed."""
+    """ports.Ledger on one database. What it returns is shared between readers and must not be changed.
+
+    `news` turns changes of conditions into notices, in the same commit; `outbox` is where those wait.
+    """
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self.news = News(clock, Herald(()))
+        self.outbox = SqlOutbox(database)
         self._lock = threading.Lock()
         self._records = _Records()
         self._runs = _Runs()
@@ -78,14 +85,16 @@ class SqlLedger:
                 attempts=self._runs.attempts,
                 frozen=self._runs.frozen,
                 purses=_purses(sql),
-                spent_today=spent_since(sql, today),
+                spent_today=money.spent_since(sql, today),
+                spent_kinds=money.spent_by_kind(sql, today),
+                reserved=money.outstanding(sql),
             )
 
     @contextmanager
     def begin(self) -> Iterator[LedgerTransaction]:
         """One durable commit; Invariant when the thread is inside one already, Unavailable when another process hogs the file."""
         with self._database.write() as sql:
-            yield SqlTransaction(sql, self._clock)
+            yield SqlTransaction(sql, self._clock, self.news)
 
     def close(self) -> None:
         """Close the store for the ledger and for the queue that shares it."""

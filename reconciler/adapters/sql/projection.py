@@ -92,7 +92,7 @@ def copy_rows(record: Record) -> list[Row]:
     stored, facts = _mapping(record.outputs.get("replicas")), record.status.facts
     probes, scores = _mapping(facts.get("replicas")), _mapping(facts.get("availability"))
     digests = {file.get("sha256") for file in map(_mapping, _list(record.outputs.get("files")))}
-    hosts = sorted({*stored, *probes, *_wanted_hosts(record)})
+    hosts, regions = sorted({*stored, *probes, *_wanted_hosts(record)}), _regions(record)
     return [
         {
             "distribution_id": f"{record.ref}@{host}",
@@ -103,9 +103,25 @@ def copy_rows(record: Record) -> list[Row]:
             "last_sync_at": _moment(_mapping(probes.get(host)).get("checkedAt")),
             "node_response_time_ms": _mapping(probes.get(host)).get("ms"),
             "availability_score": _bounded(_number(scores.get(host))),
+            "region": regions.get(host),
+            "expires_at": _moment(_paid_until(_mapping(probes.get(host)), _mapping(stored.get(host)))),
+            "downloads_per_hour": _mapping(probes.get(host)).get("perHour"),
         }
         for host in hosts
     ]
+
+
+def _paid_until(probe: Mapping[str, Json], stored: Mapping[str, Json]) -> Json:
+    """When the first copy of a host ends: as last seen, else as it was stored; None where nothing is said of an end."""
+    kept = [_mapping(copy).get("expires") for copy in stored.values()]
+    return probe.get("expires") or min((moment for moment in kept if isinstance(moment, int) and moment), default=None)
+
+
+def _regions(record: Record) -> dict[str, str]:
+    """The region that each storage host of the record's Network declares."""
+    spec, using = _mapping(record.body.get("spec")), _mapping(record.body.get("using"))
+    hosts = map(_mapping, _list(_mapping(using.get(f"Network/{spec.get('networkRef')}")).get("storage")))
+    return {host.get("name") or str(host.get("url")).partition("://")[2]: host["region"] for host in hosts if host.get("region")}
 
 
 def _described(record: Record) -> str | None:
@@ -138,11 +154,8 @@ def _copy_status(probe: Mapping[str, Json], stored: Mapping[str, Json], digests:
 
 
 def _copies_wanted(record: Record) -> int:
-    spec = _mapping(record.body.get("spec"))
-    replicas = spec.get("replicas")
-    for name, exports in _mapping(record.body.get("using")).items():
-        if replicas is None and name.startswith("DistributionRule/"):
-            replicas = _mapping(exports).get("replicas")
+    decided = record.outputs.get("copies")  # by a rule and by demand
+    replicas = decided if decided is not None else _mapping(record.body.get("spec")).get("replicas")
     wanted = replicas.get("min") if isinstance(replicas, Mapping) else replicas
     return wanted if isinstance(wanted, int) else 1
 

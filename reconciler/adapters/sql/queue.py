@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeGuard
 
-from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 
 from reconciler.adapters.sql.dialect import Database, insert_if_absent, locked
 from reconciler.adapters.sql.tables import QUEUE
@@ -81,7 +81,7 @@ class SqlQueue:
         """The most urgent key that is due and that nobody holds: highest priority, then earliest."""
         head = select(QUEUE).where(QUEUE.c.ready <= now).order_by(QUEUE.c.rank.desc(), QUEUE.c.ready, QUEUE.c.key).limit(1)
         if prefixes:
-            head = head.where(or_(*(func.substr(QUEUE.c.key, 1, len(prefix)) == prefix for prefix in prefixes)))
+            head = head.where(_begins(prefixes))
         with self._database.write() as sql:
             row = sql.execute(locked(head, skip=True)).mappings().one_or_none()
             return None if row is None else self._hold(sql, _from(row), owner, now)
@@ -149,10 +149,11 @@ class SqlQueue:
             count, oldest = sql.execute(select(func.count(), func.min(QUEUE.c.ready)).where(QUEUE.c.ready <= now)).one()
         return int(count), 0.0 if oldest is None else (now - oldest).total_seconds()
 
-    def next_due(self) -> datetime | None:
-        """When a claim could next succeed: a due moment, or the end of a lease whose holder may be dead."""
+    def next_due(self, prefixes: Sequence[str] = ()) -> datetime | None:
+        """When a claim of such keys could next succeed: a due moment, or the end of a lease whose holder may be dead."""
+        first = select(func.min(QUEUE.c.ready))
         with self._database.read() as sql:
-            moment: datetime | None = sql.scalar(select(func.min(QUEUE.c.ready)))
+            moment: datetime | None = sql.scalar(first.where(_begins(prefixes)) if prefixes else first)
         return moment
 
     def holders(self, now: datetime) -> Sequence[Lease]:
@@ -160,6 +161,15 @@ class SqlQueue:
         held = select(QUEUE).where(QUEUE.c.owner.is_not(None), QUEUE.c.until > now).order_by(QUEUE.c.key)
         with self._database.read() as sql:
             return [Lease(row.key, row.fence, row.owner, row.until, row.attempts) for row in sql.execute(held)]
+
+
+def wake(sql: Connection, key: str, due: datetime) -> None:
+    """As `put`, in a transaction that somebody else commits: the key is queued exactly if their write happened."""
+    _offer(sql, key, due, 0)
+
+
+def _begins(prefixes: Sequence[str]) -> ColumnElement[bool]:
+    return or_(*(func.substr(QUEUE.c.key, 1, len(prefix)) == prefix for prefix in prefixes))
 
 
 def _from(row: Mapping[Any, Any]) -> Slot:

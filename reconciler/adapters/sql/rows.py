@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import marshal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Row
 
-from reconciler.model.canonical import Json
+from reconciler.model.canonical import Json, compact
 from reconciler.model.codec import decode, encode
 from reconciler.model.effect import Lock
+from reconciler.model.folded import Folded
 from reconciler.model.intent import Intent, IntentState, Run, RunState
 from reconciler.model.record import Record
 from reconciler.model.ref import Outpoint, Position, ResourceRef
@@ -26,13 +26,17 @@ from reconciler.ports import Coin, StoredTx
 
 # Looking a member up is several times faster than calling the enumeration.
 _TRUTH = {truth.value: truth for truth in Truth}
-# Documents parsed at a time: enough to share names, small enough to stay in the processor's cache.
-BATCH = 500
+# Rows fetched at a time.
+BATCH = 100
+# The marshal format in which equal values always have equal bytes.
+_WITHOUT_REFERENCES = 2
+
+T = TypeVar("T")
 
 
 def text(value: Any) -> str:
     """Any model value or JSON as compact JSON text."""
-    return json.dumps(encode(value), ensure_ascii=False, separators=(",", ":"))
+    return compact(encode(value))
 
 
 def value(stored: str) -> Json:
@@ -42,35 +46,51 @@ def value(stored: str) -> Json:
 
 def record(stored: str) -> Record:
     """A record from its document."""
-    return _record(json.loads(stored))
+    found = json.loads(stored)
+    status = _status(found["status"], found["status"]["facts"])
+    return _record(found, found["body"], found["outputs"], _refs(found["requires"]), status)
 
 
 def records(stored: Iterable[str]) -> Iterator[Record]:
-    """Records from many documents, parsed as one text per batch: the parser then shares the field names among them.
+    """Records from many documents: what is large is folded, what many have in common is one object.
 
-    What resources export to each other is shared, too: ten thousand datasets hold one Network, not ten thousand copies.
+    Ten thousand datasets use one Network, not ten thousand copies of it, and most of them are in the same condition.
     """
-    shared: dict[bytes, Json] = {}
-    documents = iter(stored)
-    while batch := list(islice(documents, BATCH)):
-        for found in json.loads(f"[{','.join(batch)}]"):
-            using = found["body"].get("using", {})
-            for name, exports in using.items():
-                # Unlike `==`, these bytes tell true from 1.
-                using[name] = shared.setdefault(marshal.dumps(exports), exports)
-            yield _record(found)
+    shared: dict[bytes, Any] = {}
+
+    def once(told: Json, made: Callable[[Json], T]) -> T:
+        # Unlike `==`, these bytes tell true from 1.
+        key = marshal.dumps(told, _WITHOUT_REFERENCES)
+        known: T | None = shared.get(key)
+        if known is None:
+            known = shared[key] = made(told)
+        return known
+
+    for one in stored:
+        found = json.loads(one)
+        body = found["body"]
+        # Only the last field can be taken out and put back without moving another.
+        using = once({"using": body.pop("using")}, dict) if next(reversed(body), None) == "using" else {}
+        status = once(found["status"], lambda status: _status(status, Folded(status["facts"])))
+        yield _record(found, Folded(body, using), Folded(found["outputs"]), once(found["requires"], _refs), status)
 
 
-def _record(found: Mapping[str, Json]) -> Record:
+def _record(
+    found: Mapping[str, Json],
+    body: Mapping[str, Json],
+    outputs: Mapping[str, Json],
+    requires: tuple[ResourceRef, ...],
+    status: Status,
+) -> Record:
     at = found["at"]
     return Record(
         ref=_ref(found["ref"]),
         uid=found["uid"],
         generation=found["generation"],
-        body=found["body"],
-        outputs=found["outputs"],
-        requires=tuple(map(_ref, found["requires"])),
-        status=_status(found["status"]),
+        body=body,
+        outputs=outputs,
+        requires=requires,
+        status=status,
         protected=found["protected"],
         retiring=found["retiring"],
         revision=found["revision"],
@@ -83,9 +103,13 @@ def _ref(stored: str) -> ResourceRef:
     return ResourceRef(kind, name)
 
 
-def _status(stored: Mapping[str, Json]) -> Status:
+def _refs(stored: Iterable[str]) -> tuple[ResourceRef, ...]:
+    return tuple(map(_ref, stored))
+
+
+def _status(stored: Mapping[str, Json], facts: Mapping[str, Json]) -> Status:
     conditions = tuple(map(_condition, stored["conditions"]))
-    return Status(stored["observed_generation"], conditions, stored["fees"], stored["payments"], stored["facts"])
+    return Status(stored["observed_generation"], conditions, stored["fees"], stored["payments"], facts)
 
 
 def _condition(stored: Mapping[str, Json]) -> Condition:
@@ -96,7 +120,7 @@ def _condition(stored: Mapping[str, Json]) -> Condition:
 
 def run(row: Row[Any]) -> Run:
     """A run from its row."""
-    return Run(row.id, row.key, value(row.subject), row.version, RunState(row.state), row.error, row.began)
+    return Run(row.id, row.key, value(row.subject), row.version, RunState(row.state), row.error, row.began, row.reserved)
 
 
 def intent(row: Row[Any]) -> Intent:

@@ -60,6 +60,7 @@ class RunRow(LedgerTable, table=True):
     state: str
     error: str | None = None
     began: datetime = Field(sa_column=Column(UtcTime, nullable=False))
+    reserved: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default=text("0")))
 
 
 class IntentRow(LedgerTable, table=True):
@@ -123,15 +124,31 @@ class BookingRow(LedgerTable, table=True):
 
 
 class HistoryRow(LedgerTable, table=True):
-    """What happened, appended and never changed."""
+    """What happened, appended and never changed. `digest` covers the entry and the one before it (wire/auditlog.py)."""
 
     __tablename__ = "history"
-    __table_args__ = (Index("ix_history_ref", "ref", "seq"),)
+    __table_args__ = (Index("ix_history_ref", "ref", "seq"), Index("uq_history_number", "number", unique=True))
     seq: int | None = Field(default=None, sa_column=Column(Serial, primary_key=True, autoincrement=True))
     ref: str | None = None
     moment: datetime = Field(sa_column=Column(UtcTime, nullable=False))
     event: str
     detail: str = Field(sa_column=Column(Text, nullable=False))
+    number: int | None = Field(default=None, sa_column=Column(BigInteger))
+    digest: str | None = None
+
+
+class OutboxRow(LedgerTable, table=True):
+    """A notice that is still to be delivered to one sink; gone once it was."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (Index("ix_outbox_due", "due"),)
+    id: str = Field(primary_key=True)
+    sink: str = Field(primary_key=True)
+    at: datetime = Field(sa_column=Column(UtcTime, nullable=False))
+    body: str = Field(sa_column=Column(Text, nullable=False))
+    due: datetime = Field(sa_column=Column(UtcTime, nullable=False))
+    attempts: int
+    error: str | None = Field(default=None, sa_column=Column(Text))
 
 
 class CursorRow(LedgerTable, table=True):
@@ -179,5 +196,6 @@ COINS = table(CoinRow)
 TRANSACTIONS = table(TransactionRow)
 BOOKINGS = table(BookingRow)
 HISTORY = table(HistoryRow)
+OUTBOX = table(OutboxRow)
 CURSORS = table(CursorRow)
 QUEUE = table(QueueRow)

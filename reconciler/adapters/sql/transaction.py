@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
-from reconciler.adapters.sql import catalog, coins, rows
+from reconciler.adapters.sql import catalog, coins, money, rows, trail
 from reconciler.adapters.sql.dialect import insert_if_absent, locked, upsert
 from reconciler.adapters.sql.tables import (
     BOOKINGS,
@@ -23,6 +23,9 @@ from reconciler.adapters.sql.tables import (
     RUNS,
     TRANSACTIONS,
 )
+from reconciler.engine.notices import moved, named
+from reconciler.model.audit import Head
+from reconciler.model.booking import Booking
 from reconciler.model.canonical import Json
 from reconciler.model.codec import timestamp
 from reconciler.model.errors import Conflict, Invariant
@@ -30,6 +33,9 @@ from reconciler.model.intent import Intent, IntentState, Run, RunState
 from reconciler.model.record import Record
 from reconciler.model.ref import Outpoint, ResourceRef
 from reconciler.ports import Clock, Coin, StoredTx
+
+if TYPE_CHECKING:
+    from reconciler.adapters.sql.outbox import News
 
 # Statements of the journal's hot path are built once: building one costs more than running it.
 _BUMP = (
@@ -57,9 +63,10 @@ def bump(connection: Connection, counter: str) -> int:
 class SqlTransaction:
     """Reads and writes of one commit; see ports.LedgerTransaction for what each verb promises."""
 
-    def __init__(self, connection: Connection, clock: Clock) -> None:
+    def __init__(self, connection: Connection, clock: Clock, news: News | None = None) -> None:
         self._sql = connection
         self._clock = clock
+        self._news = news if news is not None and news.wanted else None
         self._advanced: int | None = None
 
     # --- identity of the ledger --------------------------------------------------------------
@@ -83,11 +90,16 @@ class SqlTransaction:
         return None if stored is None else rows.record(stored)
 
     def put_record(self, record: Record) -> None:
+        before = self.record(record.ref) if self._news else None
         document = rows.text(record)
         upsert(self._sql, RECORDS, {"ref": str(record.ref), "version": bump(self._sql, "records"), "document": document})
         catalog.show(self._sql, record, self._clock.now())
+        if self._news:
+            self._news.write(self._sql, moved(before, record, self._clock.now()))
 
     def drop_record(self, ref: ResourceRef) -> None:
+        if self._news:
+            self._news.write(self._sql, moved(self.record(ref), None, self._clock.now()))
         bump(self._sql, "records")
         self._sql.execute(delete(RECORDS).where(RECORDS.c.ref == str(ref)))
         catalog.hide(self._sql, ref)
@@ -99,7 +111,8 @@ class SqlTransaction:
         if known is not None:
             return known
         row = {"id": run.id, "key": run.key, "subject": rows.text(run.subject), "version": run.version, "state": run.state.value}
-        self._sql.execute(insert(RUNS), {**row, "error": run.error, "began": run.began or self._clock.now()})
+        more = {"error": run.error, "began": run.began or self._clock.now(), "reserved": run.reserved}
+        self._sql.execute(insert(RUNS), row | more)
         bump(self._sql, "runs")
         return self._known_run(run.id)
 
@@ -279,8 +292,17 @@ class SqlTransaction:
 
     # --- money and history -------------------------------------------------------------------
 
-    def spent_since(self, moment: datetime) -> int:
-        return spent_since(self._sql, moment)
+    def spent_since(self, moment: datetime, kind: str = "") -> int:
+        return money.spent_since(self._sql, moment, kind)
+
+    def reserved(self, kind: str = "") -> int:
+        return money.reserved(self._sql, kind)
+
+    def booked(self, run_id: str) -> int:
+        return money.booked(self._sql, run_id)
+
+    def bookings(self, moment: datetime) -> Sequence[Booking]:
+        return money.bookings(self._sql, moment)
 
     def book(self, run: str, ref: ResourceRef | None, moment: datetime, fees: int, payments: int, locked: int) -> None:
         """One entry a run, at the moment it was first booked; later figures replace earlier ones, and never add to them."""
@@ -292,15 +314,15 @@ class SqlTransaction:
             "payments": payments,
             "locked": locked,
         }
+        trail.booked(self._sql, row)
         upsert(self._sql, BOOKINGS, row, keep=("moment",))
 
     def note(self, ref: ResourceRef | None, moment: datetime, event: str, detail: Mapping[str, Json]) -> None:
-        row = {"ref": None if ref is None else str(ref), "moment": moment, "event": event, "detail": rows.text(detail)}
-        self._sql.execute(insert(HISTORY), row)
+        trail.append(self._sql, None if ref is None else str(ref), moment, event, detail)
 
     def history(self, ref: ResourceRef | None = None, limit: int = 100) -> Sequence[Mapping[str, Json]]:
         """Newest first: {"seq", "ref", "at", "event", "detail"}."""
-        found = select(HISTORY).order_by(HISTORY.c.seq.desc()).limit(limit)
+        found = select(HISTORY).where(HISTORY.c.event != trail.BOOKED).order_by(HISTORY.c.seq.desc()).limit(limit)
         if ref is not None:
             found = found.where(HISTORY.c.ref == str(ref))
         return [
@@ -308,11 +330,22 @@ class SqlTransaction:
             for row in self._sql.execute(found)
         ]
 
+    def audit_head(self) -> Head:
+        return trail.head(self._sql)
+
+    def audit_entries(self, after: int = 0, limit: int = 1000) -> Sequence[Mapping[str, Json]]:
+        return trail.entries(self._sql, after, limit)
+
+    def unanchored_since(self, after: int, but: ResourceRef) -> datetime | None:
+        return trail.oldest_unanchored(self._sql, after, str(but))
+
     def get(self, name: str) -> Json | None:
         stored = self._sql.scalar(select(CURSORS.c.value).where(CURSORS.c.name == name))
         return None if stored is None else rows.value(stored)
 
     def put(self, name: str, value: Json) -> None:
+        if self._news:
+            self._news.write(self._sql, named(name, self.get(name), value, self._clock.now()))
         upsert(self._sql, CURSORS, {"name": name, "value": rows.text(value)})
 
     def _select(self, source: Table, wanted: Mapping[str, Any], order: str) -> Sequence[Any]:
@@ -321,12 +354,6 @@ class SqlTransaction:
             if value is not None:
                 found = found.where(source.c[name] == value)
         return self._sql.execute(found).all()
-
-
-def spent_since(connection: Connection, moment: datetime) -> int:
-    """Fees, payments and locked value booked at or after `moment`, in satoshis."""
-    total = func.coalesce(func.sum(BOOKINGS.c.fees + BOOKINGS.c.payments + BOOKINGS.c.locked), 0)
-    return int(connection.scalars(select(total).where(BOOKINGS.c.moment >= moment)).one())
 
 
 def _in_any(outpoint: Outpoint, raws: Sequence[bytes]) -> bool:

@@ -14,7 +14,7 @@ from reconciler.adapters.clock import SystemEntropy
 from reconciler.adapters.keystore import PASSPHRASE, KeyStore
 from reconciler.adapters.secret import CREDENTIALS, bearer, private_bytes, read_secret
 from reconciler.devnet.clock import SeededEntropy
-from reconciler.model.effect import Endpoint
+from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Refused
 from reconciler.wire import keys
 

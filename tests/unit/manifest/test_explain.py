@@ -146,3 +146,10 @@ def test_what_does_not_exist_is_refused_with_a_guess() -> None:
         describe("Dataset", "contnt.file")
     assert (field.value.message, field.value.hint) == ("cannot find a field 'contnt' in Dataset.spec", "did you mean content?")
     assert schema("priceplans")["title"] == "PricePlan"
+
+
+def test_fields_of_one_form_among_several_are_found() -> None:
+    from reconciler.manifest.describe import describe
+
+    assert describe("Network", "ack.quorum").type == "whole number"
+    assert [field.path for field in describe("Network", "ack").fields] == ["spec.ack.quorum"]

@@ -16,7 +16,7 @@ from reconciler.model.canonical import canonical
 from reconciler.model.resource import FileFact
 
 SPECS = Path(__file__).parents[3] / "specs"
-KINDS = ["Advertisement", "Dataset", "Identity", "Network", "PricePlan"]
+KINDS = ["Advertisement", "Dataset", "DistributionRule", "Identity", "Network", "PricePlan"]
 ANNOTATIONS = {"x-unit", "x-ref", "x-sole", "x-weak", "x-inherit", "x-alias", "x-immutable", "x-inert", "x-says"}
 
 

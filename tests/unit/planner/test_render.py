@@ -1,6 +1,7 @@
 """What a person, a reviewer and a program read."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -177,6 +178,7 @@ def test_the_markdown_of_a_plan(busy: Any) -> None:
     assert "**Cost:** 190 sat fees + 3 450 sat storage = 3 640 sat in 5 transactions\n" in text
     assert "- ❌ **protected** to be removed, but protected: Dataset/kept\n" in text
     assert "hunter2" not in text and "main\\@9f2c1ab" in text
+    assert ", base\n" in as_markdown(replace(busy, environment=""))
 
 
 def test_markdown_cannot_be_injected(market: Any) -> None:

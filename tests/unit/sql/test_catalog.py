@@ -362,20 +362,24 @@ def test_each_copy_is_a_row_that_follows_the_probes(ledger: Ledger, query: Query
         "node_response_time_ms": None,
         "availability_score": None,
         "created_at": stamp(BORN),
+        "region": None,
+        "expires_at": None,
+        "downloads_per_hour": None,
     }
     assert (us["overlay_node_id"], us["distribution_status"]) == ("us1", "pending")
     checked = BORN + timedelta(minutes=5)
     clock.moment = checked
     probes = {
-        "eu1": {"state": "ok", "ms": 12, "checkedAt": stamp(checked)},
+        "eu1": {"state": "ok", "ms": 12, "checkedAt": stamp(checked), "expires": int(checked.timestamp()) + 60, "perHour": 3},
         "us1": {"state": "corrupt", "ms": 80, "checkedAt": stamp(checked)},
     }
     show(ledger, dataset(replicas=probes, availability={"eu1": 100, "us1": "87.5"}))
-    names = ("distribution_status", "last_sync_at", "node_response_time_ms", "availability_score", "created_at")
+    names = ("distribution_status", "last_sync_at", "node_response_time_ms", "availability_score", "created_at", "expires_at")
     assert [[row[name] for name in names] for row in query(asked)] == [
-        ["available", stamp(checked), 12, 100.0, stamp(BORN)],
-        ["failed", stamp(checked), 80, 87.5, stamp(BORN)],
+        ["available", stamp(checked), 12, 100.0, stamp(BORN), stamp(checked + timedelta(minutes=1))],
+        ["failed", stamp(checked), 80, 87.5, stamp(BORN), None],
     ]
+    assert [row["downloads_per_hour"] for row in query(asked)] == [3, None]
 
 
 @pytest.mark.row("P-DB-37", "P-DB-93")

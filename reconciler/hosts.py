@@ -1,0 +1,80 @@
+"""The doors to storage hosts: what is kept there, what it costs, and how it is looked at. Part of ports.py, which hands it on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from reconciler.model.canonical import Json
+from reconciler.model.endpoint import Endpoint
+from reconciler.model.ref import Outpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """A blob on a storage host: UHRP URL, download URL, expiry in unix seconds, satoshis paid for it just now."""
+
+    url: str
+    location: str
+    expires: int
+    paid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some bytes of a blob, from `start` up to `stop`, and their SHA-256 in hex."""
+
+    start: int
+    stop: int
+    sha256: str
+
+
+class Storage(Protocol):
+    """Storage hosts, each by name (protocols.md section 10.4)."""
+
+    async def quote(self, host: Endpoint, size: int, retention: int) -> int: ...
+    async def put(self, host: Endpoint, sha256: str, path: Path, media_type: str, retention: int, max_payment: int) -> Hosted: ...
+    async def find(self, host: Endpoint, sha256: str) -> Hosted | None: ...
+    async def check(self, host: Endpoint, sha256: str, part: Part | None = None) -> Mapping[str, Json]:
+        """Read it back, or a part of it, and hash: {"state": "ok" | "missing" | "corrupt", "ms": int, "expires": int}."""
+        ...
+
+    async def read(self, host: Endpoint, sha256: str) -> bytes | None:
+        """A small blob, verified by its hash; None when the host does not have it, or has other bytes."""
+        ...
+
+    async def downloads(self, host: Endpoint, sha256: str) -> int | None:
+        """How often others have read it there since the host has it; None where the host does not count."""
+        ...
+
+    async def renew(self, host: Endpoint, sha256: str, minutes: int, max_payment: int) -> Hosted:
+        """Keep it for `minutes` more. Uncertain when the request left and no answer came: find, do not pay again."""
+        ...
+
+    async def release(self, host: Endpoint, sha256: str) -> None: ...
+
+
+class Outputs(Protocol):
+    """The index of a header source that has one; Unavailable("no-coin-index") elsewhere. Part of the Chain port."""
+
+    async def unspent(self, script: bytes, source: Endpoint) -> Sequence[tuple[Outpoint, int]]:
+        """Every output that pays the script and that nothing spends, with its satoshis."""
+        ...
+
+    async def beef(self, txid: str, source: Endpoint) -> bytes:
+        """A transaction with its ancestry (BRC-62), as the source has it: whoever asks verifies it."""
+        ...
+
+
+class Probes(Protocol):
+    """Looks at storage hosts on behalf of one pass."""
+
+    async def pace(self, host: Endpoint) -> int | None:
+        """Milliseconds of one small question, measured once a pass; None when it was not answered."""
+        ...
+
+    async def look(self, host: Endpoint, sha256: str, size: int, sample: int | None) -> Mapping[str, Json]:
+        """As Storage.check, on `sample` bytes from somewhere, or on all of them."""
+        ...

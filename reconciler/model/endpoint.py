@@ -1,0 +1,17 @@
+"""A service in the world, by name and address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A named service in the world. `secret` says where its credential is ({"env": ...}), never what it is."""
+
+    name: str
+    url: str
+    region: str = ""
+    kind: str = ""
+    secret: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,67 @@
+"""A folded object is the object it was made of, to everyone who looks at it, and to the planner."""
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.model.canonical import digest
+from reconciler.model.codec import encode
+from reconciler.model.folded import Folded
+from reconciler.model.record import Record
+from reconciler.planner.diff import compare, same
+from tests.property.test_planner import BODIES, LAWS, VALUES, Scene, any_scene
+
+SHARED = st.dictionaries(st.sampled_from(["using", "exports"]), VALUES, max_size=1)
+
+
+@LAWS
+@given(BODIES, SHARED)
+def test_folding_loses_nothing(own: dict[str, Any], shared: dict[str, Any]) -> None:
+    whole = {**own, **shared}
+    folded = Folded(own, shared)
+    assert folded == whole and whole == folded
+    assert list(folded) == list(whole) and len(folded) == len(whole)
+    assert {key: folded[key] for key in folded} == whole
+    assert encode(folded) == encode(whole) and digest(folded) == digest(whole)
+    assert same(folded, whole) and same(whole, folded) and compare(folded, whole) == ()
+    assert folded.says(whole, same) and repr(folded) == repr(whole)
+
+
+@LAWS
+@given(BODIES, SHARED, BODIES, SHARED)
+def test_what_a_text_says_is_the_same_value(
+    own: dict[str, Any], shared: dict[str, Any], other: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    whole = {**other, **theirs}
+    if Folded(own, shared).says(whole, same):
+        assert same({**own, **shared}, whole)
+
+
+def test_one_and_true_are_told_apart() -> None:
+    folded = Folded({"count": 1}, {"using": {"flag": True}})
+    assert folded.says({"count": 1, "using": {"flag": True}}, same)
+    assert not folded.says({"count": True, "using": {"flag": True}}, same)
+    assert not folded.says({"count": 1, "using": {"flag": 1}}, same)
+    assert not folded.says({"count": 1}, same)
+
+
+def test_what_no_text_can_hold_is_not_said() -> None:
+    assert not Folded({"spec": {}}).says({"spec": Folded({})}, same)
+
+
+def fold(record: Record) -> Record:
+    """The record as the ledger's reader in bulk hands it out."""
+    own = {key: value for key, value in record.body.items() if key != "using"}
+    shared = {"using": record.body["using"]} if "using" in record.body else {}
+    facts = Folded(record.status.facts)
+    return replace(record, body=Folded(own, shared), outputs=Folded(record.outputs), status=replace(record.status, facts=facts))
+
+
+@LAWS
+@given(any_scene())
+def test_a_plan_does_not_depend_on_how_records_are_held(scene: Scene) -> None:
+    folded = replace(scene, records={ref: fold(record) for ref, record in scene.records.items()})
+    assert folded.plan() == scene.plan()
+    assert folded.plan().id == scene.plan().id
