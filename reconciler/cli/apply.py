@@ -213,9 +213,13 @@ async def _recover(space: Workspace, display: Display) -> dict[str, str]:
 
 async def _planned(space: Workspace, order: Order, saved: Plan | None) -> tuple[Plan, tuple[GuardResult, ...], Survey | None]:
     """The plan that is to be carried out, what the guards say of it now, and what it rests on if it was made just now."""
+    from reconciler.engine.rebuild import adopt_marked
+
     if saved is not None:
         return saved, saved_plan.check(space, saved, order.plan_id, order.wish.approved), None
     prepared = await planning.prepare(space, order.wish)
+    if await adopt_marked(space.runner, prepared.survey):
+        prepared = await planning.prepare(space, order.wish)
     plan = prepared.plan
     if order.plan_id not in (None, plan.id, prepared.bare):
         from reconciler.model.errors import Conflict

@@ -143,7 +143,8 @@ def _status_text(books: Books, key: Sequence[str] | None, *, wide: bool) -> str:
     blank = ("-",) * (len(_WIDE if wide else _COLUMNS) - 4)
     rows += [(name, "False", "RunOpen", *blank, f"run {run.id} is open") for name, run in begun] if not key else []
     lines.append(_coloured(output.table(rows, _WIDE if wide else _COLUMNS, paint), paint))
-    lines.append(_tally(records, len(begun)))
+    suspended = sum(bool(envelope.paused(record, books.now)) for record in records)
+    lines.append(_tally(records, len(begun)) + (f", {suspended} suspended" if suspended else ""))
     return "\n".join(lines)
 
 

@@ -18,6 +18,7 @@ from reconciler.engine.budget import effective, renews
 from reconciler.engine.confirm import confirm, depths, note_depths
 from reconciler.engine.execute import Executor, Fate, Report
 from reconciler.engine.finish import remember
+from reconciler.engine.rebuild import adopt_marked
 from reconciler.engine.recover import recover
 from reconciler.engine.run import Runner
 from reconciler.engine.standing import state
@@ -84,6 +85,8 @@ class Handlers:
         """Converge the whole workspace."""
         await self._begin()
         survey = await self._survey()
+        if not self.read_only and await adopt_marked(self.runner, survey):
+            survey = await self._survey()
         report = await self._converge(survey, self.limits)
         await self.tell(self, report)
         return None

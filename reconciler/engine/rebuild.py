@@ -21,7 +21,7 @@ from reconciler.kinds.network import Net, net_of, read_net
 from reconciler.model.canonical import Json
 from reconciler.model.change import Change, Reason, Verb
 from reconciler.model.errors import Conflict, ReconcilerError, Refused, RemoteProtocolError, Unavailable
-from reconciler.model.observation import Absent, Unknown
+from reconciler.model.observation import Absent, Present, Unknown
 from reconciler.model.record import Record
 from reconciler.model.ref import Outpoint, ResourceRef
 from reconciler.model.resource import DesiredState, Resource
@@ -80,6 +80,18 @@ async def adopt(
             known[ref] = record
         found.append(Find(ref, ADOPTED if record is not None else LEFT, detail))
     return tuple(found)
+
+
+async def adopt_marked(runner: Runner, survey: Survey) -> bool:
+    """Adopt what manifests mark with `lifecycle.adopt` and the network shows; whether anything was. Then the survey is stale."""
+    wants = survey.desired.resources if survey.desired is not None else {}
+    marked = {
+        ref
+        for ref, want in wants.items()
+        if want.lifecycle.adopt and ref not in survey.recorded.records and isinstance(survey.observed.get(ref), Present)
+    }
+    found = await adopt(runner, survey, "lifecycle.adopt", marked) if marked else ()
+    return any(one.what == ADOPTED for one in found)
 
 
 def _closure(desired: DesiredState, only: Iterable[ResourceRef]) -> frozenset[ResourceRef]:

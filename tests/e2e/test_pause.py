@@ -41,7 +41,8 @@ def test_a_suspended_resource_is_left_alone_by_everybody_until_it_ends(scene: Sc
             handlers = Handlers(space.runner, space.surveyor, space.settings.limits, "auto")
             await handlers.plan(Lease("plan", 1, "test", now + timedelta(hours=1)))
             assert len(scene.world.chain.state.txs) == sent
-            assert "suspended by ann: talks with the source (until " in _status_text(await read(space), None, wide=False)
+            told = _status_text(await read(space), None, wide=False)
+            assert "suspended by ann: talks with the source (until " in told and told.endswith(", 1 suspended")
             with space.ports.ledger.begin() as tx:
                 (noted,) = [one for one in tx.history(RATES) if one["event"] == "resource.suspended"]
             assert noted["detail"]["by"] == "ann"

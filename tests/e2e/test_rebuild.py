@@ -8,11 +8,13 @@ import yaml
 
 from reconciler.compose import Workspace
 from reconciler.devnet.world import Plan, World
+from reconciler.engine.handlers import Handlers
 from reconciler.engine.rebuild import ADOPTED, LEFT, Find, adopt, find_coins
 from reconciler.engine.receive import receive
 from reconciler.model.change import Reason, Verb
 from reconciler.model.errors import Conflict
 from reconciler.model.ref import ResourceRef
+from reconciler.ports import Lease
 from tests.e2e.scene import DATASET, FULL, NETWORK, Scene, play
 
 DATASET_REF = ResourceRef("Dataset", "rates")
@@ -113,6 +115,25 @@ def test_what_was_published_before_an_edit_is_adopted_as_it_was_and_then_updated
         topics = scene.world.nodes["overlay-1"].state.held
         live = {topic: sum(not one.spent for one in topics[topic].values()) for topic in ("tm_ship", "tm_slap", "tm_producer")}
         assert live == {"tm_ship": 2, "tm_slap": 1, "tm_producer": 3}
+
+    play(main, scene.world.clock)
+
+
+def test_what_a_manifest_marks_is_adopted_by_the_daemon_and_nothing_else(scene: Scene) -> None:
+    async def main() -> None:
+        await published(scene)
+        sent = len(scene.world.chain.state.txs)
+        lose(scene)
+        marked = DATASET.replace("spec:", "lifecycle: {adopt: true}\nspec:", 1)
+        scene.write({"dataset.yaml": marked})
+        async with scene.open() as space:
+            handlers = Handlers(space.runner, space.surveyor, space.settings.limits, "auto")
+            await handlers.plan(Lease("plan", 1, "test", space.ports.clock.now()))
+            records = space.ports.ledger.read(space.ports.clock.now()).records
+            # The identity it stands on comes with it; the advertisement nobody marked waits for a person.
+            assert {"Dataset/rates", "Identity/desk"} <= set(map(str, records))
+            assert "Advertisement/feed" not in set(map(str, records))
+            assert len(scene.world.chain.state.txs) == sent
 
     play(main, scene.world.clock)
 
@@ -219,5 +240,28 @@ def test_the_ledger_of_every_example_is_rebuilt_and_its_next_plan_is_empty(folde
             plan = await scene.plan(space)
             assert plan.empty, [(str(c.ref), c.verb, c.deltas, c.blocked) for c in plan.changes if c.verb is not Verb.NONE]
             assert held(space) == purse and len(scene.world.chain.state.txs) == sent
+
+    play(main, scene.world.clock)
+
+
+def test_an_identity_whose_key_was_replaced_is_left_with_the_reason(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, secret in (("FIRST", b"\x31" * 32), ("HEIR", b"\x33" * 32)):
+        monkeypatch.setenv(f"{name}_KEY", secret.hex())
+    first = "\n".join("  key: {env: FIRST_KEY}" if "key:" in line else line for line in FULL["identity.yaml"].split("\n"))
+
+    async def main() -> None:
+        scene.write({"identity.yaml": first})
+        await scene.fund()
+        async with scene.open() as space:
+            await scene.apply(space)
+            scene.write({"identity.yaml": first + "  rotation: {next: {env: HEIR_KEY}, transitionPeriod: 7d}\n"})
+            _, report = await scene.apply(space)
+            assert report.complete, report
+        lose(scene)
+        async with scene.open() as space:
+            found = await rebuilt(space)
+            assert found["Identity/desk"].what == LEFT and "cannot adopt" in found["Identity/desk"].detail
+            # Nothing of it is bought again: what stands on it waits, and so does it.
+            assert not [change for change in (await scene.plan(space)).acting if change.needs]
 
     play(main, scene.world.clock)

@@ -17,6 +17,7 @@ from reconciler.engine.execute import Report
 from reconciler.engine.handlers import Handlers
 from reconciler.engine.notices import Severity, moved
 from reconciler.engine.worker import Worker
+from reconciler.kinds import identity_keys
 from reconciler.model.change import Cause, Reason, Verb
 from reconciler.model.errors import RemoteProtocolError
 from reconciler.model.plan import Plan
@@ -143,6 +144,9 @@ def test_a_rotation_rolls_everything_over_and_the_clock_ends_it(scene: Scene) ->
             rotating = records(space)["Identity/desk"].status.condition("Rotating")
             assert rotating is not None and rotating.status is Truth.FALSE
             # A clock that is set back does not bring the old key back.
+            kept = records(space)["Identity/desk"].outputs["keys"]
+            assert identity_keys.honoured(kept, ()) == []
+            assert identity_keys.over({"keys": kept}, end - timedelta(days=3)) == []
             scene.write({"identity.yaml": OPEN.replace("DESK_KEY", "HEIR_KEY")})
             plan, _ = await applied(scene, space)
             assert plan.cost.satoshis == 0, "the next key's place becomes the key's, and nothing is paid"

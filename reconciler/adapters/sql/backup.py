@@ -73,9 +73,10 @@ def put_back(file: Path, database: str, aside: str) -> Path | None:
     if replaced:
         copy(target, kept)
         kept.chmod(_OWNER_ONLY)
-    part.replace(target)
+    # Before the exchange: a log that belongs to the old file would be replayed into the new one. All of it is in `kept`.
     for tail in ("-wal", "-shm"):
         target.with_name(target.name + tail).unlink(missing_ok=True)
+    part.replace(target)
     _sync(target.parent)
     return kept if replaced else None
 
