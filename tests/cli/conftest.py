@@ -131,3 +131,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         yield made
     finally:
         made("devnet", "down")
+
+
+@pytest.fixture(scope="module")
+def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The state directory of a devnet that serves for a module: two storage hosts, one overlay node, no purse filled."""
+    from reconciler.devnet import control
+    from tests.cli.producer import up
+
+    state = up(tmp_path_factory.mktemp("net"))
+    yield state
+    control.down(state)

@@ -113,6 +113,14 @@ def producer(root: Path, devnet: Path, *, funded: bool = True, files: dict[str, 
     return made
 
 
+def fresh(root: Path, devnet: Path) -> Producer:
+    """A funded repository with keys of its own, so that tests on one devnet do not meet."""
+    made = producer(root, devnet, funded=False)
+    made.env.update(DESK_KEY=os.urandom(32).hex(), WALLET_KEY=os.urandom(32).hex())
+    made("wallet", "fund")
+    return made
+
+
 async def leases(made: Producer) -> list[str]:
     """The keys that somebody holds now."""
     async with workspace(load(made.root)) as space:

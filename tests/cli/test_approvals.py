@@ -1,16 +1,13 @@
 """`approve`, `verify`, `budget` and `cost` as a person uses them: one plan, two signatures, no network for the approver."""
 
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from reconciler.devnet import control
 from reconciler.wire.keys import public_key, wif_encode
 from tests.cli.conftest import run
-from tests.cli.producer import PRICE, SETTINGS, Producer, producer, up
+from tests.cli.producer import PRICE, SETTINGS, Producer, fresh
 
 ANN, BOB = bytes.fromhex("55" * 32), bytes.fromhex("66" * 32)
 RULES = f"""\
@@ -28,19 +25,10 @@ policies:
 """
 
 
-@pytest.fixture(scope="module")
-def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    state = up(tmp_path_factory.mktemp("net"))
-    yield state
-    control.down(state)
-
-
 @pytest.fixture
 def shop(tmp_path: Path, devnet: Path) -> Producer:
-    made = producer(tmp_path / "repo", devnet, funded=False)
-    made.env.update(DESK_KEY=os.urandom(32).hex(), WALLET_KEY=os.urandom(32).hex())
+    made = fresh(tmp_path / "repo", devnet)
     made.write("reconciler.yaml", SETTINGS + RULES)
-    made("wallet", "fund")
     return made
 
 

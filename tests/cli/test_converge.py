@@ -10,33 +10,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reconciler.devnet import control
 from reconciler.model.ref import Outpoint
-from tests.cli.producer import CSV, DATASET, HEAD, PRICE, Producer, end, leases, normal, producer, up
+from tests.cli.producer import CSV, DATASET, HEAD, PRICE, Producer, end, fresh, leases, normal, producer
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
-
-
-@pytest.fixture(scope="module")
-def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One devnet for the module."""
-    state = up(tmp_path_factory.mktemp("net"))
-    yield state
-    control.down(state)
 
 
 @pytest.fixture
 def shop(tmp_path: Path, devnet: Path) -> Producer:
     """A fresh repository on it, with a filled purse. Its desk has a key of its own, so that tests do not meet."""
-    made = producer(tmp_path / "repo", devnet, funded=False)
-    made.env.update(DESK_KEY=os.urandom(32).hex(), WALLET_KEY=os.urandom(32).hex())
-    made("wallet", "fund")
-    return made
+    return fresh(tmp_path / "repo", devnet)
 
 
 def golden(name: str, text: str) -> None:

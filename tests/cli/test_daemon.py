@@ -17,26 +17,15 @@ import pytest
 
 from reconciler.devnet import control
 from reconciler.model.ref import Outpoint
-from tests.cli.producer import PRICE, Producer, end, free_port, leases, producer, up
+from tests.cli.producer import PRICE, Producer, end, free_port, fresh, leases
 
 PATIENCE = 60.0
-
-
-@pytest.fixture(scope="module")
-def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One devnet for the module."""
-    state = up(tmp_path_factory.mktemp("net"))
-    yield state
-    control.down(state)
 
 
 @pytest.fixture
 def shop(tmp_path: Path, devnet: Path) -> Producer:
     """A fresh, funded repository with keys of its own."""
-    made = producer(tmp_path / "repo", devnet, funded=False)
-    made.env.update(DESK_KEY=os.urandom(32).hex(), WALLET_KEY=os.urandom(32).hex())
-    made("wallet", "fund")
-    return made
+    return fresh(tmp_path / "repo", devnet)
 
 
 class Daemon:

@@ -17,31 +17,19 @@ import pytest
 import yaml
 
 from reconciler.compose import workspace
-from reconciler.devnet import control
 from reconciler.settings import load
 from tests.cli import test_daemon
 from tests.cli.conftest import ROOT
-from tests.cli.producer import PRICE, Producer, end, producer, up
+from tests.cli.producer import PRICE, Producer, end, fresh
 
 PATIENCE = test_daemon.PATIENCE
 SYSTEMD = ROOT / "systemd"
 
 
-@pytest.fixture(scope="module")
-def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One devnet for the module."""
-    state = up(tmp_path_factory.mktemp("net"))
-    yield state
-    control.down(state)
-
-
 @pytest.fixture
 def shop(tmp_path: Path, devnet: Path) -> Producer:
     """A fresh, funded repository with keys of its own."""
-    made = producer(tmp_path / "repo", devnet, funded=False)
-    made.env.update(DESK_KEY=os.urandom(32).hex(), WALLET_KEY=os.urandom(32).hex())
-    made("wallet", "fund")
-    return made
+    return fresh(tmp_path / "repo", devnet)
 
 
 class Manager:

@@ -26,11 +26,14 @@ def test_invariants_hold_whatever_happens(first: int) -> None:
     assert not faults, "\n".join(faults)
 
 
-@pytest.mark.parametrize("case", sorted(CASES.glob("*.json")), ids=lambda path: path.stem)
-def test_a_seed_that_once_went_wrong_goes_well(case: Path) -> None:
-    known = json.loads(case.read_text())
-    verdict = play_seed(known["seed"], known["actions"])
-    assert verdict.good, "\n".join(verdict.faults)
+# Without any, there is no such test, rather than one that is skipped.
+if KNOWN := sorted(CASES.glob("*.json")):
+
+    @pytest.mark.parametrize("case", KNOWN, ids=lambda path: path.stem)
+    def test_a_seed_that_once_went_wrong_goes_well(case: Path) -> None:
+        known = json.loads(case.read_text())
+        verdict = play_seed(known["seed"], known["actions"])
+        assert verdict.good, "\n".join(verdict.faults)
 
 
 def test_a_seed_tells_the_same_story_twice() -> None:
