@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -34,22 +34,14 @@ _TERRAFORM = {
     "-no-color": "--no-color",
 }
 
+# Global flags that are followed by a value.
+_VALUED = ("-C", "--chdir", "-e", "--env", "--config", "--state", "--log-format")
 # In the order of `--help`.
 _FAMILIES = ("author", "validate", "converge", "inspect", "lifecycle", "state", "daemon", "keys", "devnet", "proof")
-# Building every verb costs more than `validate` itself takes, and editors call that one at every save.
+# Of these the other families need not even be imported.
 _ALONE = {"validate": "validate", "verify": "proof", "proof": "proof", "devnet": "devnet", "wallet": "keys", "identity": "keys"}
 # Parent of every fault of a command line; typer, which may bring its own click, names it nowhere that all its versions share.
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
-
-app = typer.Typer(
-    name="reconciler",
-    help="Declare what you publish on the BSV overlay network; this makes the network agree, and keeps it so.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-)
-
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -57,7 +49,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def flags(
     directory: Annotated[Path, typer.Option("-C", "--chdir", help="Work in this directory.", show_default=False)] = Path(),
     environment: Annotated[str | None, typer.Option("-e", "--env", help="Apply overlays/ENV.")] = None,
@@ -77,12 +68,42 @@ def flags(
 
 
 def bind(words: Sequence[str] = ()) -> typer.Typer:
-    """The program with every verb in place; or, for a command line that begins with one of `_ALONE`, only that verb's family."""
-    verb = words[0] if words else ""
-    families = [_ALONE[verb]] if verb in _ALONE and "_RECONCILER_COMPLETE" not in os.environ else _FAMILIES
-    for name in families:
-        importlib.import_module(f"reconciler.cli.{name}").bind(app)
-    return app
+    """The program with every verb in place; or, for a command line that names one of them, with that verb only.
+
+    To read the signatures of all verbs takes a fifth of a second, more than most verbs need for their work.
+    """
+    program = typer.Typer(
+        name="reconciler",
+        help="Declare what you publish on the BSV overlay network; this makes the network agree, and keeps it so.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    )
+    program.callback()(flags)
+    verb = "" if "_RECONCILER_COMPLETE" in os.environ else _verb(words)
+    for name in [_ALONE[verb]] if verb in _ALONE else _FAMILIES:
+        importlib.import_module(f"reconciler.cli.{name}").bind(program)
+    commands = [one for one in program.registered_commands if verb in (one.name, _spelled(one.callback))]
+    groups = [one for one in program.registered_groups if one.name == verb]
+    if commands or groups:
+        program.registered_commands, program.registered_groups = commands, groups
+    return program
+
+
+def _verb(words: Sequence[str]) -> str:
+    """The first word that is neither a flag nor its value; what the real parser makes of the rest is its affair."""
+    before = ""
+    for word in words:
+        if not word.startswith("-") and before not in _VALUED:
+            return word
+        before = word
+    return ""
+
+
+def _spelled(verb: Callable[..., object] | None) -> str:
+    """The name by which a function is called as a verb, unless it was given another."""
+    return typer.main.get_command_name(verb.__name__) if verb is not None else ""
 
 
 def run(arguments: Sequence[str]) -> int:

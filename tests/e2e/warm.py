@@ -6,6 +6,7 @@ imports are shared. `python -m tests.e2e.warm SOCKET` serves; the client is a sc
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -21,6 +22,8 @@ from reconciler.cli import main
 
 # A packet carries the arguments and the environment of one command.
 PACKET = 128 * 1024
+# What libraries import when they are first used.
+LATER = ("httpcore", "anyio._backends._asyncio", "sqlalchemy.dialects.sqlite.pysqlite", "sqlalchemy.pool", "certifi")
 CLIENT = """\
 #!{python} -IS
 import json, os, signal, socket, struct, sys
@@ -51,6 +54,10 @@ def serve(door: Path) -> None:
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     main.bind()
+    for name in LATER:
+        importlib.import_module(name)
+    # A child that collects garbage would touch, and so copy, every page of what was loaded here.
+    gc.freeze()
     # Children end by themselves; nobody waits for them here.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
