@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## the main job on the embedded devnet, from nothing, in about a minute
-	@$(BIN)/python examples/demo.py
+	@$(BIN)/python -m examples.demo
 
 test: check ## every suite
 	$(BIN)/python -m pytest -n 3 --dist worksteal

@@ -52,6 +52,12 @@ def _journal() -> list[Verdict]:
     return found
 
 
+def _storing() -> list[Verdict]:
+    from bench import storing
+
+    return storing.main()
+
+
 def _transactions() -> list[Verdict]:
     from bench import transactions
     from tests.unit.wire.chain import PURSE, Ancestry, coinbase, pay
@@ -74,6 +80,7 @@ BENCHMARKS: dict[str, Callable[[], list[Verdict]]] = {
     "applying": _applying,
     "journal": _journal,
     "transactions": _transactions,
+    "storing": _storing,
 }
 
 

@@ -288,6 +288,7 @@ REASONS: Mapping[str, str] = {
     "DRIFTED": "the world left the record",
     "EXPIRING": "copies are paid for until soon, and are prolonged; or a replaced key is honoured no longer, and is retired",
     "LOST": "recorded, and proven to be gone: it is made again",
+    "MOVED": "it has another name: its record is carried over, and published again where the old name is told; others wait",
     "REMOVED": "no longer declared",
     "ALREADY_GONE": "no longer declared, and proven to be gone: only the record goes",
     "IN_SYNC": "nothing to do",

@@ -158,6 +158,8 @@ def notes(field: Field) -> str:
     if schema.get("x-inert"):
         values = ", ".join(shown(value) for value in schema["x-inert"]) if isinstance(schema["x-inert"], list) else ""
         said.append(f"Accepted, without effect yet{': ' + values if values else ''}.")
+    if "x-refused" in schema:
+        said.append(f"Refused: {schema['x-refused']}.")
     if "examples" in schema:
         said.append("Such as " + ", ".join(shown(value) for value in schema["examples"][:2]) + ".")
     return " ".join(part for part in said if part).replace("|", "\\|").replace("<", "\\<")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from reconciler.adapters.http import Conversation, Http
     from reconciler.adapters.keystore import KeyStore
-    from reconciler.adapters.sql.outbox import News
+    from reconciler.adapters.sql.news import News
     from reconciler.adapters.timers import Timers
     from reconciler.adapters.wallet import LocalWallet
     from reconciler.engine.approve import Approvals
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from reconciler.engine.survey import Surveyor
     from reconciler.model.canonical import Json
     from reconciler.telemetry import Metrics
+    from reconciler.wire.speaker import Speaker
 
 
 # Keys that workers are woken by; the leases of a dead process on these go back into the queue.
@@ -86,12 +87,11 @@ async def workspace(
     from reconciler.adapters.blobs import BlobDirectory
     from reconciler.adapters.chain import ArcChain
     from reconciler.adapters.headers import HeaderSources
-    from reconciler.adapters.http import Http
     from reconciler.adapters.keystore import KeyStore
     from reconciler.adapters.overlay import HttpOverlay
     from reconciler.adapters.sinks import Sinks
-    from reconciler.adapters.sql.ledger import open_ledger
-    from reconciler.adapters.uhrp import StorageHosts
+    from reconciler.adapters.sql.plain import open_store
+    from reconciler.adapters.storage import StorageHosts
     from reconciler.adapters.wallet import LocalWallet
     from reconciler.engine.approve import Approvals
     from reconciler.engine.dispatch import Dispatcher
@@ -102,10 +102,11 @@ async def workspace(
 
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    ledger, queue = open_ledger(settings.database, clock, entropy=entropy)
+    ledger, queue = open_store(settings.database, clock, entropy)
     _forsake(queue, clock.now())
-    http = Http(clock, transport=transport, conversation=conversation)
     wallet = LocalWallet(KeyStore(settings.keys, entropy, settings.root), settings.wallet_key)
+    http = _http(clock, transport, conversation, ledger, wallet, entropy)
+    http.patience = settings.request_timeout
     ports = Ports(
         clock=clock,
         entropy=entropy,
@@ -131,6 +132,28 @@ async def workspace(
     finally:
         await http.close()
         ledger.close()
+
+
+def _http(
+    clock: Clock,
+    transport: httpx.AsyncBaseTransport | None,
+    conversation: Conversation | None,
+    ledger: Ledger,
+    wallet: LocalWallet,
+    entropy: Entropy,
+) -> Http:
+    """The client behind every URL. It talks to hosts, and pays them, with the key of the purse; without that, to nobody."""
+    from reconciler.adapters.auth import Introduced
+    from reconciler.adapters.http import Http
+    from reconciler.adapters.purse import Purse
+    from reconciler.adapters.wallet import WALLET
+
+    def speak() -> Speaker | None:
+        return wallet.speaker() if wallet.exists(WALLET) else None
+
+    http = Http(clock, transport=transport)
+    http.conversation = conversation or Introduced(http, speak, entropy, Purse(ledger, wallet, speak, clock, entropy))
+    return http
 
 
 def revision_of(space: Workspace, revision: str) -> tuple[Source, str]:

@@ -45,8 +45,8 @@ class Controller(Protocol):
         """Glob patterns, relative to the source root, of the files whose bytes are part of the resource."""
         ...
 
-    def check(self, want: Resource) -> Sequence[tuple[str, str]]:
-        """Every fault the schema cannot express, as (pointer below spec, message). Pure."""
+    def check(self, want: Resource) -> Sequence[tuple[str, str] | tuple[str, str, str]]:
+        """Every fault the schema cannot express, as (pointer below spec, message) or with a hint as the third. Pure."""
         ...
 
     def exports(self, body: Mapping[str, Json], outputs: Outputs | None) -> Mapping[str, Json] | None:
@@ -54,7 +54,10 @@ class Controller(Protocol):
         ...
 
     def diff(self, body: Mapping[str, Json], was: Record, seen: Present) -> Sequence[FieldDelta]:
-        """How the world left the record (cause DRIFT). Spec differences are the planner's own work. Pure."""
+        """How the world left the record (cause DRIFT). Spec differences are the planner's own work. Pure.
+
+        Also, at path `name`, that what was published tells another name than the record has by now: it is then published again.
+        """
         ...
 
     def estimate(self, change: Change) -> tuple[Cost, tuple[int, ...]]:

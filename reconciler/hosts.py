@@ -35,7 +35,10 @@ class Storage(Protocol):
     """Storage hosts, each by name (protocols.md section 10.4)."""
 
     async def quote(self, host: Endpoint, size: int, retention: int) -> int: ...
-    async def put(self, host: Endpoint, sha256: str, path: Path, media_type: str, retention: int, max_payment: int) -> Hosted: ...
+    async def put(self, host: Endpoint, sha256: str, path: Path, media_type: str, retention: int, max_payment: int) -> Hosted:
+        """Store a file's bytes in constant memory. A kind of host that takes parts is not sent those again that it has."""
+        ...
+
     async def find(self, host: Endpoint, sha256: str) -> Hosted | None: ...
     async def check(self, host: Endpoint, sha256: str, part: Part | None = None) -> Mapping[str, Json]:
         """Read it back, or a part of it, and hash: {"state": "ok" | "missing" | "corrupt", "ms": int, "expires": int}."""
@@ -43,6 +46,13 @@ class Storage(Protocol):
 
     async def read(self, host: Endpoint, sha256: str) -> bytes | None:
         """A small blob, verified by its hash; None when the host does not have it, or has other bytes."""
+        ...
+
+    async def fetch(self, host: Endpoint, sha256: str, place: Path) -> bool:
+        """A blob of any size into a file, in constant memory, going on where an earlier attempt stopped; verified by its hash.
+
+        False, and no file, when the host does not have it, or has other bytes.
+        """
         ...
 
     async def downloads(self, host: Endpoint, sha256: str) -> int | None:

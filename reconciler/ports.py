@@ -87,7 +87,13 @@ class Source(Protocol):
 # --- recorded state ------------------------------------------------------------------------------
 
 
-class LedgerTransaction(Protocol):
+class LedgerView(Protocol):
+    """What those ask of a ledger who write nothing: a named cursor or setting."""
+
+    def get(self, name: str) -> Json | None: ...
+
+
+class LedgerTransaction(LedgerView, Protocol):
     """Reads and writes that commit together, durably, or not at all."""
 
     def lineage(self) -> str: ...
@@ -178,16 +184,13 @@ class LedgerTransaction(Protocol):
         """When the first entry after that number was made which is not about `but`."""
         ...
 
-    def get(self, name: str) -> Json | None:
-        """A named cursor or setting."""
-        ...
-
     def put(self, name: str, value: Json) -> None: ...
 
 
 class Ledger(Protocol):
-    """The durable inventory and journal."""
+    """The durable inventory and journal. A view waits for no writer, and no writer for it."""
 
+    def view(self) -> AbstractContextManager[LedgerView]: ...
     def read(self, today: datetime) -> RecordedState:
         """A consistent snapshot; `today` is the moment from which `spent_today` counts."""
         ...

@@ -19,7 +19,6 @@ from reconciler.model.audit import AuditPolicy
 from reconciler.model.canonical import Json
 from reconciler.model.diagnostic import Diagnostic
 from reconciler.planner.guard import Limits
-from reconciler.planner.policy import document_schema
 from reconciler.planner.rules import limits_of
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ class Settings:
     inbox: Path | None = None
     git: Mapping[str, Json] | None = None
     review: Mapping[str, Json] = field(default_factory=dict)
+    request_timeout: float | None = None
 
     @property
     def content(self) -> Path | None:
@@ -72,7 +72,7 @@ def load(root: Path, *, config: Path | None = None, state: str | None = None, en
     file = config or root / FILE
     data = file.read_bytes() if file.exists() else b""
     name = str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
-    values, diagnostics = read_settings(data, name, document_schema)
+    values, diagnostics = read_settings(data, name, _shape)
     if any(d.code.startswith("E") for d in diagnostics):
         raise SettingsError(diagnostics, data)
     found = _settings(file.parent.resolve() if file.exists() else root.resolve(), values)
@@ -87,6 +87,12 @@ def load(root: Path, *, config: Path | None = None, state: str | None = None, en
     if listen := os.environ.get("RECONCILER_LISTEN"):
         found = replace(found, listen=address(listen))
     return found
+
+
+def _shape() -> Json:
+    from reconciler.planner.policy import document_schema  # only where there are policies
+
+    return document_schema()
 
 
 class SettingsError(Exception):

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-
 # Fields a log record may carry beside its event name; anything else is dropped, so secrets cannot wander in.
 BOUND = (
     "key", "ref", "run", "plan", "revision", "generation", "fence", "verb", "effect", "outcome", "satoshis", "txid", "error",
@@ -26,6 +24,9 @@ class Metrics:
     """The daemon's counters and gauges, in a registry of their own so that tests do not share them."""
 
     def __init__(self) -> None:
+        # Imported by those who count. What every command shares of this module is the name of the work in the log.
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
         self.registry = CollectorRegistry()
         made: dict[str, Any] = {"registry": self.registry}
         self.reconciles = Counter("reconciler_reconcile", "Passes over a key", ["kind", "result"], **made)
@@ -54,6 +55,8 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Prometheus text format 0.0.4."""
+        from prometheus_client import generate_latest
+
         return generate_latest(self.registry)
 
 

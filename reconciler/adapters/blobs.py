@@ -1,7 +1,7 @@
 """The content store on disk: <dir>/<aa>/<sha256>, each file complete or absent.
 
 A blob is written beside its place, fsynced, and renamed; then its directory is fsynced. A crash leaves at most a file
-whose name begins with `.new-`, which nothing reads.
+whose name begins with `.new-`, which nothing reads, or with `.part-`, with which the next attempt goes on.
 """
 
 from __future__ import annotations
@@ -12,19 +12,11 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from reconciler.adapters.copying import Copying, sync_directory
+from reconciler.engine import heart
 from reconciler.model.errors import Conflict, Refused, Unavailable
 
-_BLOCK = 1024 * 1024
 _HEX = frozenset("0123456789abcdef")
-
-
-def sync_directory(path: Path) -> None:
-    """Make renames inside a directory durable."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class BlobDirectory:
@@ -41,15 +33,23 @@ class BlobDirectory:
         return sha256
 
     def adopt(self, path: Path, sha256: str) -> None:
-        """Copy a file in; Conflict when it is gone or is no longer the bytes that were promised."""
+        """Copy a file in, going on where an earlier attempt stopped; Conflict when it is gone or has other bytes by now."""
         if self.has(sha256):
             return
         try:
-            stream = path.open("rb")
+            path.open("rb").close()
         except OSError as error:
             raise Conflict("blob-source", f"cannot copy {path}: {error.strerror}", hint="plan again") from error
-        with stream:
-            self._write(iter(lambda: stream.read(_BLOCK), b""), sha256)
+        place = self.path(sha256)
+        try:
+            self._make_room(place)
+            with Copying(path, place, sha256) as copying:
+                going = not copying.settled()
+                while going:
+                    going = copying.step()
+                    heart.beat()
+        except OSError as error:
+            raise _unkept(place, error) from error
 
     def keep(self, blocks: Iterable[bytes], sha256: str) -> None:
         """Keep a stream of bytes; Conflict when they are not those that were promised."""
@@ -86,13 +86,16 @@ class BlobDirectory:
         try:
             self._write_to(place, blocks, sha256)
         except OSError as error:
-            raise Unavailable("disk", f"cannot keep {place}: {error.strerror}", hint="make room, or mend the disk") from error
+            raise _unkept(place, error) from error
 
-    def _write_to(self, place: Path, blocks: Iterable[bytes], sha256: str) -> None:
+    def _make_room(self, place: Path) -> None:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not place.parent.is_dir():
             place.parent.mkdir(mode=0o700, exist_ok=True)
             sync_directory(self.root)
+
+    def _write_to(self, place: Path, blocks: Iterable[bytes], sha256: str) -> None:
+        self._make_room(place)
         handle, name = tempfile.mkstemp(prefix=".new-", dir=place.parent)
         try:
             total = hashlib.sha256()
@@ -111,3 +114,7 @@ class BlobDirectory:
             Path(name).unlink(missing_ok=True)
             raise
         sync_directory(place.parent)
+
+
+def _unkept(place: Path, error: OSError) -> Unavailable:
+    return Unavailable("disk", f"cannot keep {place}: {error.strerror}", hint="make room, or mend the disk")

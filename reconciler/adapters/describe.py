@@ -10,6 +10,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import BinaryIO
 
 from reconciler.model.canonical import Json
@@ -32,9 +33,13 @@ def details(content: BinaryIO, size: int, media_type: str) -> Mapping[str, Json]
 
 
 def _csv(content: BinaryIO) -> Mapping[str, Json]:
-    rows = csv.reader(io.TextIOWrapper(content, encoding="utf-8-sig", newline=""), strict=True)
-    columns = next(rows)
-    return _table(columns, (row[0] for row in rows if row))
+    text = io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
+    try:
+        rows = csv.reader(text, strict=True)
+        columns = next(rows)
+        return _table(columns, (row[0] for row in rows if row))
+    finally:
+        text.detach()  # the file is closed by whoever opened it
 
 
 def _json(content: BinaryIO) -> Mapping[str, Json]:
@@ -59,8 +64,14 @@ def _table(columns: list[str], first_column: Iterable[str]) -> Mapping[str, Json
         rows += 1
         dated = dated and _MOMENT.fullmatch(value) is not None
         low, high = (min(low or value, value), max(high, value)) if dated else ("", "")
-    found: dict[str, Json] = {"rows": rows, "columns": columns[:MAX_COLUMNS]}
+    found: dict[str, Json] = {"rows": rows, "columns": _columns(tuple(columns[:MAX_COLUMNS]))}
     return {**found, "from": low, "to": high} if dated and rows else found
+
+
+@lru_cache(256)
+def _columns(names: tuple[str, ...]) -> list[str]:
+    """One list for all files that have the same columns, as the files of one repository mostly do."""
+    return list(names)
 
 
 _READERS = {"text/csv": _csv, "application/json": _json, "application/x-ndjson": _ndjson}

@@ -14,6 +14,7 @@ import mimetypes
 import os
 import re
 import stat
+import struct
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -81,11 +82,15 @@ def media_type(path: str) -> str:
     return guess or "application/octet-stream"
 
 
-_Print = tuple[int, int, int, int]
+# Packed, because one is kept of every file of content: a tuple of four integers takes three times as much.
+_Print = bytes
+_PACKED_PRINT = struct.Struct("<QqqQ").pack
+# Of a file that is not to be recognised again.
+_NO_PRINT = b""
 
 
 def _print(state: os.stat_result) -> _Print:
-    return (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+    return _PACKED_PRINT(state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
 
 
 def _matcher(patterns: Sequence[str]) -> Callable[[str], object]:
@@ -118,7 +123,7 @@ class DirectorySource:
         self._placed = _matcher([pattern for pattern in patterns if "/" in pattern])
         self._texts: dict[str, _Known] = {}
         # Patterns that are the name of one file, and that name.
-        self._literal: dict[str, list[str]] = {}
+        self._literal: dict[str, str] = {}
         self._facts: dict[str, tuple[_Print, FileFact]] = {}
         # Directories of content and whether they are inside the root, each checked once between two readings.
         self._homes: dict[str, bool] = {}
@@ -138,17 +143,19 @@ class DirectorySource:
 
     def facts(self, pattern: str) -> Sequence[FileFact]:
         """Regular files that match the glob, hashed; dot-files only where the pattern names them."""
-        names = self._literal.get(pattern)
-        if names is None:
+        name = self._literal.get(pattern)
+        if name is None:
             parts = [part for part in pattern.split("/") if part not in ("", ".")]
             if not parts or pattern.startswith("/") or ".." in parts:
                 hint = "write a path below the manifests"
                 raise Refused("path-escapes", f"cannot use {pattern!r}: it leaves the source directory", hint=hint)
             if _MAGIC.intersection(pattern):
-                names = self._matching(pattern, parts)
-            else:
-                names = self._literal[pattern] = ["/".join(parts)]
-        return [fact for name in names if (fact := self._fact(name)) is not None]
+                return [fact for name in self._matching(pattern, parts) if (fact := self._fact(name)) is not None]
+            name = "/".join(parts)
+            # Most are written as they are; then the one text stands for both.
+            name = self._literal[pattern] = pattern if name == pattern else name
+        fact = self._fact(name)
+        return [] if fact is None else [fact]
 
     def _matching(self, pattern: str, parts: Sequence[str]) -> list[str]:
         """What a glob finds, in path order, without the dot-files it does not name."""
@@ -215,7 +222,11 @@ class DirectorySource:
         """Refused when following `home`, the path itself or the directory it lies in, ends outside the root."""
         inside = self._homes.get(home)
         if inside is None:
-            inside = self._homes[home] = Path(home).resolve().is_relative_to(self._real_root())
+            try:
+                inside = self._homes[home] = Path(home).resolve().is_relative_to(self._real_root())
+            except (OSError, RuntimeError) as error:  # a link that leads back to itself
+                hint = "make it readable, or remove it: nothing is retired meanwhile"
+                raise Unavailable("source-unreadable", f"cannot read {path}: it leads nowhere", hint=hint) from error
         if not inside:
             hint = "copy the file below the source directory"
             raise Refused("path-escapes", f"cannot use {path}: it leads out of {self._real_root()}", hint=hint)
@@ -233,9 +244,11 @@ class DirectorySource:
             text = Path(entry.path).read_bytes()
             after = Path(entry.path).stat()
         except OSError as error:
-            raise Unavailable(
-                "source-unreadable", f"cannot read {entry.path}: {error.strerror}", hint="it may be read again soon"
-            ) from error
+            if isinstance(error, FileNotFoundError) and not entry.is_symlink():
+                # It was there when the directory was listed: somebody puts another in its place.
+                raise Unavailable("source-moving", f"cannot read {entry.path}: it is being replaced") from error
+            hint = "make it readable, or remove it: nothing is retired meanwhile"
+            raise Unavailable("source-unreadable", f"cannot read {entry.path}: {error.strerror}", hint=hint) from error
         if _print(after) != _print(state):
             raise Unavailable("source-moving", f"cannot read {entry.path}: it is being written", hint="it will be read again")
         return _Known(self._trusted(after), hashlib.sha256(text).hexdigest(), text)
@@ -243,7 +256,7 @@ class DirectorySource:
     def _trusted(self, state: os.stat_result) -> _Print:
         """The fingerprint to remember; one that no file has when the last write is too recent to be told from the next."""
         now = int(self._clock.now().timestamp() * 1_000_000_000)
-        return _print(state) if now - max(state.st_mtime_ns, state.st_ctime_ns) > RACY_NS else (-1, 0, 0, 0)
+        return _print(state) if now - max(state.st_mtime_ns, state.st_ctime_ns) > RACY_NS else _NO_PRINT
 
     def _fact(self, name: str) -> FileFact | None:
         """What is known of one file; None when there is none."""

@@ -50,6 +50,8 @@ _SETTINGS = {
     "fetch.fsck.missingSpaceBeforeDate": "ignore",
     "fetch.fsck.badTimezone": "ignore",
     "fetch.recurseSubmodules": "false",
+    # Every fetch is one pack, so that how many there are says when to put them together.
+    "fetch.unpackLimit": "1",
     "fetch.writeCommitGraph": "false",
     "submodule.recurse": "false",
     "gc.auto": "0",

@@ -27,6 +27,9 @@ from reconciler.model.errors import Refused, Unavailable
 # How long to wait for another process that fetches.
 LOCK_SECONDS = 60.0
 _LOCK_PAUSE = 0.05
+# So many packs, one from each fetch, may lie about before they are made one; and so many loose objects.
+PACKS = 50
+LOOSE = 5000
 INCOMING = "refs/incoming/head"
 GOOD = "refs/good/head"
 
@@ -76,6 +79,7 @@ class Mirror(Repository):
         """Bring what the target names, with its whole history; the id of the object, commit or tag."""
         with self.locked() as lock:
             self._sweep()
+            self._tidy(lock)
             flags = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance", "--quiet")
             try:
                 self._call("fetch", *flags, "--", self.remote.url, f"+{target.ref}:{INCOMING}", keep=(lock,))
@@ -104,7 +108,16 @@ class Mirror(Repository):
             ran = git.run(*words, keep=keep, seconds=FETCH_SECONDS if words[0] == "fetch" else ASK_SECONDS)
         if ran.code == 0:
             return ran
+        if self._overflowed():
+            where = self.remote.host or self.remote.url
+            message = f"cannot fetch from {where}: it is larger than source.git.maxSize"
+            raise Refused("git-size", message, hint="raise source.git.maxSize")
         raise _failure(words[0], self.remote, ran)
+
+    def _overflowed(self) -> bool:
+        """Whether a pack was cut off where no file may grow further; git itself says only that it is not whole."""
+        parts = self.git.directory.glob("objects/pack/tmp_*")
+        return bool(self.git.max_file) and any(part.stat().st_size >= self.git.max_file for part in parts)
 
     def interrupt(self) -> None:
         """Give up what is asked of the remote just now: nobody waits for it any more."""
@@ -168,13 +181,28 @@ class Mirror(Repository):
             for path in self.git.directory.glob(pattern):
                 path.unlink(missing_ok=True)
 
+    def _tidy(self, lock: int) -> None:
+        """Make one pack of many, when there are many; what nothing leads to goes after two weeks. If it fails, room is lost."""
+        if not (self.git.directory / "HEAD").is_file():
+            return
+        settings = {
+            "gc.auto": str(LOOSE),
+            "gc.autoPackLimit": str(PACKS),
+            "gc.autoDetach": "false",
+            "gc.writeCommitGraph": "false",
+        }
+        # What was fetched in parts may be larger than a part may be.
+        git = replace(self.git, max_file=0, running=self._running)
+        with contextlib.suppress(Unavailable):
+            git.run("gc", "--auto", "--quiet", settings=settings, keep=(lock,), seconds=FETCH_SECONDS)
+
     def keep(self, commit: str) -> None:
         """Hold on to a commit that is in force, whatever becomes of the branch."""
         self.git.run("update-ref", GOOD, commit)
 
 
-def _failure(verb: str, remote: Remote, ran: Ran) -> Refused | Unavailable:
-    """What a call that failed means: a remote that says no stays no until the settings change; anything else may pass."""
+def _failure(verb: str, remote: Remote, ran: Ran) -> Unavailable:
+    """What a call that failed means, and what may be done about it."""
     said = ran.said or f"git ended with {ran.code}"
     low = said.lower()
     where = remote.host or remote.url
@@ -184,10 +212,6 @@ def _failure(verb: str, remote: Remote, ran: Ran) -> Refused | Unavailable:
     if "host key verification failed" in low:
         hint = "compare its key with source.git.credentials.ssh.knownHosts; do not go on before they agree"
         return Unavailable("git-host-key", f"cannot trust {where}: its key is not one of the settings ({said})", hint=hint)
-    if "signal 25" in low or "file too large" in low:
-        return Refused(
-            "git-size", f"cannot fetch from {where}: it is larger than source.git.maxSize", hint="raise source.git.maxSize"
-        )
     return Unavailable(
         "git-remote", f"cannot {_verb(verb)} {where}: {said}", hint="it will be tried again; the last good revision stays"
     )

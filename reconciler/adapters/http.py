@@ -16,14 +16,14 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import httpx
-
 from reconciler import __version__
 from reconciler.adapters.breaker import Breaker
+from reconciler.adapters.client import httpx
 from reconciler.engine import heart
 from reconciler.model.canonical import Json
 from reconciler.model.errors import LocalProtocolError, ReconcilerError, Refused, RemoteProtocolError, Unavailable, Uncertain
@@ -41,6 +41,12 @@ TROUBLE = frozenset({502, 503, 504})
 # A server that says "later" is believed up to here, so that a mistaken header does not park a resource for a week.
 MAX_RETRY_AFTER = 3600
 
+# What every request says. Content is hashed and capped as it arrives; a compressed body would be neither.
+_HEADERS = {"accept": "*/*", "accept-encoding": "identity", "connection": "keep-alive", "user-agent": USER_AGENT}
+_TIMEOUT = {"timeout": httpx.Timeout(None, connect=CONNECT_DEADLINE).as_dict()}
+# The same few URLs are asked again and again, and reading one costs more than the rest of a request.
+_url = lru_cache(512)(httpx.URL)
+
 # The request failed before a byte of it could reach the peer.
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.ProxyError)
 
@@ -49,12 +55,16 @@ Body = bytes | AsyncIterator[bytes]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request. Header names are lower case; a streamed body needs its `content-length` among them."""
+    """One HTTP request. Header names are lower case; a streamed body needs its `content-length` among them.
+
+    `terms` is what the conversation should know of the host: `identityKey` (hex33) that it must show, `chain` it is paid on.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body = b""
+    terms: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +90,29 @@ class Answer:
             raise RemoteProtocolError(f"cannot read the answer of {host_of(self.url)} as JSON") from error
 
 
+def _nobody_minds() -> None:
+    """What was paid for is the caller's to follow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Paid:
-    """A request that carries a payment, and what it is worth."""
+    """A request that carries a payment, and what it is worth; `lost` is called when no answer to it can be believed."""
 
     request: Request
     satoshis: int
+    lost: Callable[[], None] = _nobody_minds
+
+
+def _any_status(status: int, headers: Mapping[str, str]) -> None:
+    """Nobody wants to know what comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """Where the body of a 200 or 206 goes in pieces; `begin` hears status and headers before the first piece."""
+
+    write: Callable[[bytes], object]
+    begin: Callable[[int, Mapping[str, str]], None] = _any_status
 
 
 class Conversation(Protocol):
@@ -93,6 +120,10 @@ class Conversation(Protocol):
 
     async def prepare(self, request: Request) -> Request:
         """The request as it must be sent: authenticated, after whatever handshake that takes."""
+        ...
+
+    async def forgot(self, request: Request, answer: Answer) -> bool:
+        """Whether this 401 only means that the peer does not know us yet, or no longer, and now does: ask once more."""
         ...
 
     async def accept(self, request: Request, answer: Answer) -> None:
@@ -134,20 +165,28 @@ class Http:
         self.clock = clock
         self.conversation = conversation
         self.breaker = Breaker(clock)
+        # Seconds for every exchange that carries no content, where somebody has set it; else the sender knows.
+        self.patience: float | None = None
         # The library logs whole URLs at INFO, and upload URLs carry their authority in the query.
         logging.getLogger("httpx").setLevel(logging.WARNING)
-        self._client = httpx.AsyncClient(
-            transport=transport,
-            follow_redirects=False,
-            timeout=httpx.Timeout(None, connect=CONNECT_DEADLINE),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            # Content is hashed and capped as it arrives; a compressed body would be neither.
-            headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
-        )
+        self._transport = transport
+        self._opened: httpx.AsyncClient | None = None
+
+    @property
+    def _client(self) -> httpx.AsyncClient:
+        """The connections, from the first request on: reading the trusted certificates costs more than many a command."""
+        if self._opened is None:
+            self._opened = httpx.AsyncClient(
+                transport=self._transport,
+                follow_redirects=False,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            )
+        return self._opened
 
     async def close(self) -> None:
         """Give the connections back."""
-        await self._client.aclose()
+        if self._opened is not None:
+            await self._opened.aclose()
 
     async def send(
         self,
@@ -158,13 +197,15 @@ class Http:
         irreversible: bool = False,
         talk: bool = False,
         max_payment: int = 0,
-        sink: Callable[[bytes], None] | None = None,
+        sink: Sink | None = None,
     ) -> Answer:
         """The answer, whatever its status, except 3xx, and 401 and 402 that nobody can satisfy (Refused).
 
         `talk` leads it through the conversation, which may pay up to `max_payment` satoshis once. `sink` receives
-        the body of a 200 in pieces instead of `Answer.body`.
+        the body of a 200 or 206 in pieces instead of `Answer.body`.
         """
+        if self.patience is not None and sink is None and isinstance(request.body, bytes):
+            deadline = self.patience
         if talk and self.conversation is not None:
             return await self._converse(self.conversation, request, deadline, limit, irreversible, max_payment)
         answer = await self._guarded(request, deadline, limit, irreversible, sink)
@@ -173,8 +214,7 @@ class Http:
     async def _converse(
         self, peer: Conversation, request: Request, deadline: float, limit: int, irreversible: bool, max_payment: int
     ) -> Answer:
-        prepared = await peer.prepare(request)
-        answer = await self._guarded(prepared, deadline, limit, irreversible, None)
+        answer = await self._heard(peer, request, deadline, limit, irreversible)
         if answer.status == 402:
             paid = await peer.pay(request, answer, max_payment)
             if paid is None:
@@ -183,15 +223,26 @@ class Http:
                     f"cannot pay {host_of(request.url)}: it asks for more than {max_payment} satoshis",
                     hint="raise the payment limit, or choose another host",
                 )
-            # From here money is on its way: silence is Uncertain even where the bare request was harmless.
-            prepared = paid.request
-            answer = replace(await self._guarded(prepared, deadline, limit, True, None), paid=paid.satoshis)
-        await peer.accept(prepared, answer)
+            try:
+                # From here money is on its way: silence is Uncertain even where the bare request was harmless.
+                answer = await self._heard(peer, paid.request, deadline, limit, True)
+            except BaseException:
+                paid.lost()
+                raise
+            answer = replace(answer, paid=paid.satoshis)
         return _satisfied(answer)
 
-    async def _guarded(
-        self, request: Request, deadline: float, limit: int, irreversible: bool, sink: Callable[[bytes], None] | None
-    ) -> Answer:
+    async def _heard(self, peer: Conversation, request: Request, deadline: float, limit: int, irreversible: bool) -> Answer:
+        """An answer that the peer itself gave; one that has forgotten us is met anew and asked again, once."""
+        prepared = await peer.prepare(request)
+        answer = await self._guarded(prepared, deadline, limit, irreversible, None)
+        if answer.status == 401 and await peer.forgot(prepared, answer):
+            prepared = await peer.prepare(request)
+            answer = await self._guarded(prepared, deadline, limit, irreversible, None)
+        await peer.accept(prepared, answer)
+        return answer
+
+    async def _guarded(self, request: Request, deadline: float, limit: int, irreversible: bool, sink: Sink | None) -> Answer:
         """One exchange behind the host's breaker; only trouble of the host itself counts against it."""
         host = host_of(request.url)
         with self.breaker.passage(host) as passage:
@@ -200,9 +251,7 @@ class Http:
                 passage.failed()
             return answer
 
-    async def _exchange(
-        self, request: Request, deadline: float, limit: int, irreversible: bool, sink: Callable[[bytes], None] | None
-    ) -> Answer:
+    async def _exchange(self, request: Request, deadline: float, limit: int, irreversible: bool, sink: Sink | None) -> Answer:
         host = host_of(request.url)
         body = _Sent(request.body)
         try:
@@ -225,33 +274,35 @@ class Http:
     def _build(self, request: Request, body: _Sent) -> httpx.Request:
         if urlsplit(request.url).scheme not in ("http", "https"):
             raise Refused("bad-url", f"cannot open {request.url!r}", hint="write https://host/path")
-        headers = dict(request.headers)
+        headers = {**_HEADERS, **request.headers}
         if isinstance(request.body, bytes):
             if request.body or request.method in ("POST", "PUT"):
                 headers["content-length"] = str(len(request.body))
             if not request.body:
-                return self._client.build_request(request.method, request.url, headers=headers)
+                return httpx.Request(request.method, _url(request.url), headers=headers, extensions=_TIMEOUT)
         elif "content-length" not in headers:
             raise LocalProtocolError("no-length", "cannot stream a body of unknown length", hint="set content-length")
-        return self._client.build_request(request.method, request.url, headers=headers, content=body)
+        return httpx.Request(request.method, _url(request.url), headers=headers, content=body, extensions=_TIMEOUT)
 
 
-async def _read(response: httpx.Response, url: str, limit: int, sink: Callable[[bytes], None] | None) -> Answer:
+async def _read(response: httpx.Response, url: str, limit: int, sink: Sink | None) -> Answer:
     """The answer to its end, or RemoteProtocolError once it is larger than it may be."""
     host = host_of(url)
     headers = {name.lower(): value for name, value in response.headers.items()}
     encoding = headers.get("content-encoding", "identity").lower()
     if encoding != "identity":
         raise RemoteProtocolError(f"cannot read the answer of {host}: it is {encoding} although identity was asked for")
-    streaming = sink is not None and response.status_code == 200
+    streaming = sink if response.status_code in (200, 206) else None
+    if streaming is not None:
+        streaming.begin(response.status_code, headers)
     body, size = bytearray(), 0
     async for chunk in response.aiter_bytes():  # nothing is decoded: the encoding is identity
         heart.beat()
         size += len(chunk)
         if size > limit:
             raise RemoteProtocolError(f"cannot read the answer of {host}: it is larger than {limit} bytes", code="too-large")
-        if streaming and sink is not None:
-            sink(chunk)
+        if streaming is not None:
+            streaming.write(chunk)
         else:
             body += chunk
     return Answer(response.status_code, headers, bytes(body), url)

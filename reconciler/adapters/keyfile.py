@@ -18,16 +18,16 @@ import tempfile
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
-
-from reconciler.adapters.blobs import sync_directory
+from reconciler.adapters.copying import sync_directory
 from reconciler.model.canonical import Json, canonical
 from reconciler.model.errors import Refused
 from reconciler.ports import Entropy
 from reconciler.wire import keys
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 FORMAT = "reconciler-key/1"
 CIPHER = "aes-256-gcm"
@@ -52,7 +52,7 @@ def seal(secret: bytes, passphrase: bytes, entropy: Entropy) -> bytes:
         "publicKey": keys.public_key(secret).hex(),
     }
     inner = _stretch(passphrase, salt, SCRYPT_N, SCRYPT_R, SCRYPT_P)
-    ciphertext = AESGCM(inner).encrypt(nonce, secret, canonical(header))
+    ciphertext = _cipher(inner).encrypt(nonce, secret, canonical(header))
     return json.dumps({"header": header, "ciphertext": ciphertext.hex()}, indent=1).encode() + b"\n"
 
 
@@ -68,12 +68,14 @@ def public_of(content: bytes, where: str) -> str:
 
 def unseal(content: bytes, passphrase: bytes, where: str) -> bytes:
     """The secret; Refused when the passphrase is wrong or anything in the file was changed."""
+    from cryptography.exceptions import InvalidTag
+
     header, ciphertext = _header(content, where)
     kdf = header["kdf"]
     inner = _stretch(passphrase, bytes.fromhex(kdf["salt"]), kdf["n"], kdf["r"], kdf["p"])
     secret = b""
     try:
-        secret = AESGCM(inner).decrypt(bytes.fromhex(header["nonce"]), ciphertext, canonical(header))
+        secret = _cipher(inner).decrypt(bytes.fromhex(header["nonce"]), ciphertext, canonical(header))
     except InvalidTag:
         pass
     if len(secret) != 32 or keys.public_key(secret).hex() != header["publicKey"]:
@@ -174,5 +176,16 @@ def _header(content: bytes, where: str) -> tuple[Mapping[str, Json], bytes]:
     return header, ciphertext
 
 
+# The library takes 6 MiB, and most commands know where keys lie without opening one: it is imported when one is opened.
+
+
+def _cipher(key: bytes) -> AESGCM:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(key)
+
+
 def _stretch(passphrase: bytes, salt: bytes, n: int, r: int, p: int) -> bytes:
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
     return Scrypt(salt=salt, length=32, n=n, r=r, p=p).derive(passphrase)

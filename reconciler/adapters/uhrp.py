@@ -1,8 +1,9 @@
-"""Storage hosts behind the Storage port: UHRP hosts over HTTP, and directories that somebody else serves.
+"""UHRP storage hosts over HTTP behind the Storage port.
 
 Putting content on a UHRP host is quote, upload, PUT, find. Payment, if any, happens in `upload`, before a byte is sent;
 so a slot that was granted is remembered until the PUT has succeeded, and a second attempt in the same process uses it
-instead of paying again. After a crash the host is asked by `find` first, which is the engine's habit anyway.
+instead of paying again. After a crash the host is asked by `find` first, which is the engine's habit anyway. The API takes a file
+in one PUT: what was cut off there is sent from its beginning again.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote as escape
 
-from reconciler.adapters import shelf
-from reconciler.adapters.http import Answer, Http, Request, host_of, refusal
+from reconciler.adapters.copying import size_of
+from reconciler.adapters.fetching import fetch
+from reconciler.adapters.http import Answer, Http, Request, Sink, host_of, refusal
 from reconciler.adapters.secret import bearer
 from reconciler.model.canonical import Json
 from reconciler.model.endpoint import Endpoint
@@ -39,7 +41,7 @@ _NOT_FOR_HOSTS = frozenset(
     {"host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer", "user-agent"}
 )
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[Endpoint, int, int], None]
 T = TypeVar("T")
 
 
@@ -51,18 +53,15 @@ class _Slot:
     paid: int
 
 
-class StorageHosts:
-    """The Storage port. `on_progress(host name, bytes sent, bytes in all)` is called while content leaves."""
+class UhrpHosts:
+    """The Storage port on UHRP hosts. `told(host, bytes sent, bytes in all)` is called while content leaves."""
 
-    def __init__(self, http: Http, on_progress: Progress | None = None) -> None:
-        self.on_progress = on_progress
-        self._http = http
+    def __init__(self, http: Http, told: Progress) -> None:
+        self._told, self._http = told, http
         self._slots: dict[tuple[str, str], _Slot] = {}
 
     async def quote(self, host: Endpoint, size: int, retention: int) -> int:
         """What keeping `size` bytes for `retention` minutes would cost, in satoshis."""
-        if _is_shelf(host):
-            return 0
         answer = await self._ask(host, "POST", "/quote", wire.offer(size, retention))
         return self._expect(wire.parse_quote(answer.status, answer.body), answer, "get a quote")
 
@@ -71,11 +70,7 @@ class StorageHosts:
 
         Refused when it would cost more. Uncertain when the host took them but does not list them yet: find, do not pay again.
         """
-        size = await asyncio.to_thread(_size, path)
-        if _is_shelf(host):
-            await asyncio.to_thread(shelf.put, host, sha256, path)
-            self._progress(host, size, size)
-            return Hosted(uhrp_url(sha256), shelf.location(host, sha256), shelf.NEVER)
+        size = await asyncio.to_thread(size_of, path)
         slot = self._slots.get((host.url, sha256))
         if slot is None:
             slot = await self._granted(host, sha256, size, retention, max_payment)
@@ -98,46 +93,52 @@ class StorageHosts:
 
     async def find(self, host: Endpoint, sha256: str) -> Hosted | None:
         """What the host holds of it for us; None when it holds nothing, or nothing that is still paid for."""
-        if _is_shelf(host):
-            held = await asyncio.to_thread(shelf.has, host, sha256)
-            return Hosted(uhrp_url(sha256), shelf.location(host, sha256), shelf.NEVER) if held else None
         stored = await self._stored(host, sha256)
         return None if stored is None else Hosted(uhrp_url(sha256), _location(host, stored), stored.expires)
 
     async def check(self, host: Endpoint, sha256: str, part: Part | None = None) -> Mapping[str, Json]:
-        """Read it back, or a part of it, and hash it. `ms` is how long the reading took. A directory is always read whole."""
+        """Read it back, or a part of it, and hash it. `ms` is how long the reading took."""
+        stored = await self._stored(host, sha256)
         began = self._http.clock.now()
-        if _is_shelf(host):
-            state, expires = await asyncio.to_thread(shelf.check, host, sha256), shelf.NEVER
-        else:
-            stored = await self._stored(host, sha256)
-            began = self._http.clock.now()
-            state = "missing" if stored is None else await self._verify(host, stored, sha256, part)
-            expires = 0 if stored is None else stored.expires
+        state = "missing" if stored is None else await self._verify(host, stored, sha256, part)
+        expires = 0 if stored is None else stored.expires
         took = max(timedelta(0), self._http.clock.now() - began)
         return {"state": state, "ms": round(took / timedelta(milliseconds=1)), "expires": expires if state != "missing" else 0}
 
     async def read(self, host: Endpoint, sha256: str) -> bytes | None:
         """A blob small enough for memory, verified by its hash; None when it is not there, or is something else."""
-        if _is_shelf(host):
-            content = await asyncio.to_thread(shelf.read, host, sha256)
-        else:
-            stored = await self._stored(host, sha256)
-            if stored is None:
-                return None
-            answer = await self._http.send(Request("GET", _location(host, stored), wire.PROBING), deadline=TRANSFER_DEADLINE)
-            if answer.status not in (200, 404, 410):
-                raise refusal(answer, f"read {sha256}", self._http.clock)
-            content = answer.body if answer.status == 200 else None
+        stored = await self._stored(host, sha256)
+        if stored is None:
+            return None
+        answer = await self._http.send(Request("GET", _location(host, stored), wire.PROBING), deadline=TRANSFER_DEADLINE)
+        if answer.status not in (200, 404, 410):
+            raise refusal(answer, f"read {sha256}", self._http.clock)
+        content = answer.body if answer.status == 200 else None
         return content if content is not None and hashlib.sha256(content).hexdigest() == sha256 else None
 
-    async def renew(self, host: Endpoint, sha256: str, minutes: int, max_payment: int) -> Hosted:
-        """Keep it for `minutes` more, for `max_payment` satoshis at most; `expires` is 0 when a host was paid and did not.
+    async def fetch(self, host: Endpoint, sha256: str, place: Path) -> bool:
+        """Download it into a file, continuing by range what was cut off; False when it is not there, or is something else."""
+        stored = await self._stored(host, sha256)
+        if stored is None:
+            return False
+        url, deadline = _location(host, stored), TRANSFER_DEADLINE + stored.size / SLOWEST
 
-        A directory keeps everything for ever, for nothing.
-        """
-        if _is_shelf(host):
-            return Hosted(uhrp_url(sha256), shelf.location(host, sha256), shelf.NEVER)
+        async def ask(headers: Mapping[str, str], sink: Sink) -> Answer:
+            request = Request("GET", url, {**wire.PROBING, **headers})
+            return await self._http.send(request, deadline=deadline, limit=max(stored.size, CHUNK), sink=sink)
+
+        try:
+            answer = await fetch(place, sha256, ask)
+        except RemoteProtocolError as error:
+            if error.code not in ("wrong-bytes", "too-large"):
+                raise
+            return False
+        if answer is not None and answer.status not in (404, 410):
+            raise refusal(answer, f"fetch {sha256[:12]}", self._http.clock)
+        return answer is None
+
+    async def renew(self, host: Endpoint, sha256: str, minutes: int, max_payment: int) -> Hosted:
+        """Keep it for `minutes` more, for `max_payment` satoshis at most; `expires` is 0 when a host was paid and did not."""
         answer = await self._ask(host, "POST", "/renew", wire.renewal(sha256, minutes), max_payment, irreversible=True)
         done = _renewal(answer)
         if isinstance(done, RemoteProtocolError) and not answer.paid:
@@ -148,10 +149,8 @@ class StorageHosts:
         return Hosted(uhrp_url(sha256), "", done.expires if isinstance(done, wire.Renewal) else 0, answer.paid)
 
     async def release(self, host: Endpoint, sha256: str) -> None:
-        """Remove it where that is possible. UHRP hosts have no such call: content stays until what was paid for runs out."""
+        """UHRP hosts have no such call: content stays until what was paid for runs out."""
         self._slots.pop((host.url, sha256), None)
-        if _is_shelf(host):
-            await asyncio.to_thread(shelf.remove, host, sha256)
 
     async def _granted(self, host: Endpoint, sha256: str, size: int, retention: int, max_payment: int) -> _Slot:
         price = await self.quote(host, size, retention)
@@ -190,11 +189,7 @@ class StorageHosts:
                 update(block)
                 yield block
                 sent += len(block)
-                self._progress(host, sent, size)
-
-    def _progress(self, host: Endpoint, sent: int, total: int) -> None:
-        if self.on_progress is not None:
-            self.on_progress(host.name, sent, total)
+                self._told(host, sent, size)
 
     async def _stored(self, host: Endpoint, sha256: str) -> wire.StoredFile | None:
         answer = await self._ask(host, "GET", wire.find_path(sha256))
@@ -205,9 +200,7 @@ class StorageHosts:
         return stored if stored.expires > self._http.clock.now().timestamp() else None
 
     async def downloads(self, host: Endpoint, sha256: str) -> int | None:
-        """How often others have read it there; None of a host that does not count, or is a directory."""
-        if _is_shelf(host):
-            return None
+        """How often others have read it there; None of a host that does not count."""
         answer = await self._ask(host, "GET", wire.downloads_path(sha256))
         counted = wire.parse_downloads(answer.status, answer.body)
         return None if counted is None else self._expect(counted, answer, f"count downloads of {sha256[:12]}")
@@ -219,7 +212,7 @@ class StorageHosts:
         request = Request("GET", _location(host, stored), headers)
         deadline = TRANSFER_DEADLINE + stored.size / SLOWEST
         try:
-            answer = await self._http.send(request, deadline=deadline, limit=max(stored.size, CHUNK), sink=hashed.update)
+            answer = await self._http.send(request, deadline=deadline, limit=max(stored.size, CHUNK), sink=Sink(hashed.update))
         except RemoteProtocolError as error:
             if error.code == "too-large":
                 return "corrupt"
@@ -227,7 +220,7 @@ class StorageHosts:
         if answer.status in (404, 410):
             return "missing"
         if part is not None and answer.status == 206:
-            return "ok" if hashlib.sha256(answer.body).hexdigest() == part.sha256 else "corrupt"
+            return "ok" if hashed.hexdigest() == part.sha256 else "corrupt"
         if part is not None and answer.status == 416:
             return "corrupt"  # it is shorter than it should be
         if answer.status != 200:
@@ -237,10 +230,9 @@ class StorageHosts:
     async def _ask(
         self, host: Endpoint, method: str, path: str, body: Json = None, max_payment: int = 0, *, irreversible: bool = False
     ) -> Answer:
-        _require_uhrp(host)
         content = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
         headers = bearer(host) | ({"content-type": "application/json"} if content else {})
-        request = Request(method, host.url.rstrip("/") + path, headers, content)
+        request = Request(method, host.url.rstrip("/") + path, headers, content, host.options)
         talk = path != "/quote"  # the one call that nobody has to introduce himself for
         return await self._http.send(request, talk=talk, max_payment=max_payment, irreversible=irreversible)
 
@@ -271,26 +263,6 @@ def _too_dear(host: Endpoint, price: int, limit: int) -> Refused:
     return Refused("payment-limit", f"cannot store on {host.name}: it asks {price} satoshis, the limit is {limit}", hint=hint)
 
 
-def _is_shelf(host: Endpoint) -> bool:
-    return host.kind == "filesystem"
-
-
-def _require_uhrp(host: Endpoint) -> None:
-    if host.kind not in ("", "uhrp"):
-        raise Refused(
-            "storage-kind",
-            f"cannot store on {host.name}: hosts of kind {host.kind!r} are not served",
-            hint="use uhrp or filesystem",
-        )
-
-
 def _location(host: Endpoint, stored: wire.StoredFile) -> str:
     """The download URL: the name is a path below the host, and can lead nowhere else."""
     return host.url.rstrip("/") + "/" + escape(stored.name.lstrip("/"), safe="/%")
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise Conflict("blob-missing", f"cannot store {path}: {error.strerror}", hint="plan again") from error

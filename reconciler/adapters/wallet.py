@@ -20,6 +20,7 @@ from reconciler.wire import draft as drafts
 from reconciler.wire import keys
 from reconciler.wire.message import key_id_for, sign_message
 from reconciler.wire.script import decode_pushdrop, p2pkh, pushdrop
+from reconciler.wire.speaker import Speaker
 from reconciler.wire.tx import TxOut, parse_tx
 
 WALLET = "wallet"
@@ -78,17 +79,22 @@ class LocalWallet:
         secret = self._secret(key)
         return sign_message(secret, message, key_id_for(keys.public_key(secret), message))
 
+    def speaker(self, key: str = WALLET) -> Speaker:
+        """The key as it introduces itself to hosts, is paid and pays; Refused("no-key") when there is none."""
+        return Speaker(self._secret(key))
+
     def sign(self, draft: Draft, coins: Sequence[Coin], parents: Mapping[str, bytes]) -> Signed:
         """The finished transaction. Its coins are the change and every CoinOutput, pending until it is sent.
 
         Conflict of keys, missing parents, poor coins: LocalProtocolError. The fee is exactly what `drafts.price` says.
         """
-        funding = self._funding(draft, coins)
+        children = {lock: self._child(lock) for lock in {coin.lock for coin in coins}}
+        funding = self._funding(draft, coins, children)
         spent = [self._spent(one, parents) for one in draft.inputs]
         locks = [self._token(output) for output in draft.outputs if isinstance(output, TokenOutput)]
         script = self.funding_script()
         tx, sources = drafts.assemble(draft, funding, [(out.satoshis, out.script) for out in spent], locks, script)
-        secrets = [self._child(one.lock) for one in draft.inputs] + [self._child(FUNDING)] * len(coins)
+        secrets = [self._child(one.lock) for one in draft.inputs] + [children[coin.lock] for coin in coins]
         done = drafts.sign_inputs(tx, sources, secrets)
         fee = sum(out.satoshis for out in sources) - sum(out.satoshis for out in done.outputs)
         if fee != drafts.price(draft, [out.satoshis for out in spent]).fee or fee < 0:
@@ -109,14 +115,14 @@ class LocalWallet:
         self._forget(key)
         return self._store.restore(key, self._source(key), path, passphrase)
 
-    def _funding(self, draft: Draft, coins: Sequence[Coin]) -> list[tuple[Outpoint, int, bytes]]:
-        script = self.funding_script()
+    def _funding(self, draft: Draft, coins: Sequence[Coin], children: Mapping[Lock, bytes]) -> list[tuple[Outpoint, int, bytes]]:
+        scripts = {lock: p2pkh(keys.public_key(secret)) for lock, secret in children.items()}
         for coin in coins:
             if coin.chain != draft.chain:
                 raise LocalProtocolError(
                     "other-chain", f"cannot spend {coin.outpoint} of chain {coin.chain} on chain {draft.chain}"
                 )
-            if coin.script != script:
+            if coin.script != scripts[coin.lock]:
                 hint = "the wallet key changed since the coin was received; restore the old key to spend it"
                 raise LocalProtocolError("not-ours", f"cannot spend {coin.outpoint}: it is locked to another key", hint=hint)
         return [(coin.outpoint, coin.satoshis, coin.script) for coin in coins]

@@ -87,6 +87,7 @@ def apply(
     refresh_only: planning.RefreshOnly = False,
     refresh: planning.Refresh = True,
     max_spend: planning.MaxSpend = None,
+    fee_rate: planning.Rate = None,
     recreate: planning.Recreate = None,
     events: EventsTo = None,
     form: Form = "text",
@@ -94,12 +95,12 @@ def apply(
     """Carry out a saved plan, or plan, show and ask. Interrupted or killed, the same command continues where it stopped."""
     wish = planning.Wish(
         directory, environment, planning.listed(target), planning.listed(exclude), False, refresh_only, refresh, max_spend,
-        frozenset(planning.listed(approve)), recreate=planning.listed(recreate),
+        frozenset(planning.listed(approve)), recreate=planning.listed(recreate), fee_rate=fee_rate,
     )  # fmt: skip
-    if file is not None and (wish.narrowed or recreate or directory or refresh_only or not refresh):
-        raise typer.BadParameter("a plan file is applied as it is; choose targets when planning")
+    if file is not None and (wish.narrowed or recreate or directory or refresh_only or not refresh or fee_rate):
+        raise typer.BadParameter("a plan file is applied as it is; choose targets and fee rate when planning")
     signed = tuple(approval or ())
-    return execute(Order(wish, file, plan_id, yes, parallelism, wait, _seconds(timeout), form, ask, signed), events)
+    return execute(Order(wish, file, plan_id, yes, parallelism, wait, waiting.seconds(timeout), form, ask, signed), events)
 
 
 def destroy(
@@ -112,24 +113,17 @@ def destroy(
     timeout: Timeout = "10m",
     environment: planning.Environment = None,
     max_spend: planning.MaxSpend = None,
+    fee_rate: planning.Rate = None,
     events: EventsTo = None,
     form: Form = "text",
 ) -> int:
     """Retire everything that is recorded, or only targets and what stands on them. Asks for the number of resources."""
     approved = frozenset(planning.listed(approve))
     wish = planning.Wish(
-        None, environment, planning.listed(target), planning.listed(exclude), destroy=True, max_spend=max_spend, approved=approved
-    )
-    return execute(Order(wish, None, None, yes, parallelism, wait, _seconds(timeout), form, _ask_to_destroy), events)
-
-
-def _seconds(text: str) -> float:
-    from reconciler.manifest import units
-
-    try:
-        return units.duration(text) / 1000
-    except units.UnitError as error:
-        raise typer.BadParameter(f"--timeout: {error}") from error
+        None, environment, planning.listed(target), planning.listed(exclude), destroy=True, max_spend=max_spend,
+        approved=approved, fee_rate=fee_rate,
+    )  # fmt: skip
+    return execute(Order(wish, None, None, yes, parallelism, wait, waiting.seconds(timeout), form, _ask_to_destroy), events)
 
 
 def execute(order: Order, events: Path | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +27,7 @@ class Globals:
     quiet: bool = False
     verbose: bool = False
     log_format: str = "text"
+    request_timeout: float | None = None
 
 
 GLOBALS = Globals()
@@ -36,7 +37,8 @@ def settings() -> Settings:
     """The settings of the chosen directory; SettingsError when reconciler.yaml is wrong."""
     from reconciler.settings import load
 
-    return load(GLOBALS.directory.resolve(), config=GLOBALS.config, state=GLOBALS.state, environment=GLOBALS.environment)
+    found = load(GLOBALS.directory.resolve(), config=GLOBALS.config, state=GLOBALS.state, environment=GLOBALS.environment)
+    return replace(found, request_timeout=GLOBALS.request_timeout)
 
 
 def with_workspace(work: Callable[[Workspace], Awaitable[T]], **doors: Any) -> T:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import difflib
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from reconciler.cli import apply, approve, budget, exits, output, planning, revisions, rollback, saved_plan
-from reconciler.cli.context import GLOBALS
+from reconciler.cli.context import GLOBALS, with_workspace
 
 if TYPE_CHECKING:
+    from reconciler.compose import Workspace
+    from reconciler.engine.proven import Proof
     from reconciler.model.change import Change
+    from reconciler.model.plan import Plan
 
 Detailed = Annotated[bool, typer.Option("--detailed-exitcode", help="Exit 2 when something is pending.")]
 _DIFF_ROLES = {"+": "add", "-": "remove", "@": "hint"}
@@ -46,13 +50,14 @@ def plan(
     ] = "text",
     detailed: Detailed = False,
     max_spend: planning.MaxSpend = None,
+    fee_rate: planning.Rate = None,
     rev: revisions.Rev = None,
     base: revisions.Base = None,
 ) -> int:
     """Show what apply would do and what it would cost. Writes nothing, anywhere, but the file of --out."""
     wish = planning.Wish(
         directory, environment, planning.listed(target), planning.listed(exclude), destroy, refresh_only, refresh, max_spend,
-        rev=rev, base=base, kept=out is not None,
+        rev=rev, base=base, kept=out is not None, fee_rate=fee_rate,
     )  # fmt: skip
     prepared = _prepared(wish)
     if prepared is None:
@@ -146,6 +151,9 @@ def _sorted(value: Any) -> Any:
 def drift(
     key: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="Kind/name; everything if omitted.")] = None,
     detailed: Detailed = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check the merkle proof of every transaction against the headers, too.")
+    ] = False,
     form: Annotated[Literal["text", "json"], typer.Option("-o", "--output", help="How it is written.")] = "text",
 ) -> int:
     """Look at the network and say where it left the records. Changes nothing; what the manifests ask for is not looked at."""
@@ -153,18 +161,45 @@ def drift(
     prepared = _prepared(wish)
     if prepared is None:
         return exits.ERROR
-    found = [_drifted(change) for change in prepared.plan.changes if _left(change)]
+    proofs = _proofs(prepared.plan) if verify else []
+    found = [_drifted(change) for change in prepared.plan.changes if _left(change)] + [
+        one for one in map(_unproven, proofs) if one
+    ]
     if form == "json":
+        said = [{"ref": str(one.ref), "txid": one.txid, "standing": one.standing.value} for one in proofs]
         output.document(
             {
                 "drifted": [one for one in found if one["state"] == "drifted"],
                 "unknown": [o for o in found if o["state"] != "drifted"],
+                **({"proofs": said} if verify else {}),
             }
         )
     else:
-        _tell_drift(prepared, found)
+        _tell_drift(prepared, found, proofs)
     drifted = any(one["state"] == "drifted" for one in found)
     return exits.CHANGES if detailed and drifted else exits.OK
+
+
+def _proofs(plan: Plan) -> list[Proof]:
+    """The transactions behind the recorded resources of a plan, looked at one by one."""
+    from reconciler.engine.handlers import chain_nets
+    from reconciler.engine.proven import proofs
+    from reconciler.engine.survey import midnight
+
+    async def work(space: Workspace) -> list[Proof]:
+        recorded = space.ports.ledger.read(midnight(space.ports.clock.now()))
+        known = [recorded.records[change.ref] for change in plan.changes if change.ref in recorded.records]
+        return await proofs(space.ports, known, chain_nets(recorded))
+
+    return with_workspace(work)
+
+
+def _unproven(proof: Proof) -> dict[str, Any] | None:
+    """A proof that does not hold, or could not be looked at, told as drift is; None for any other."""
+    state = {"broken": "drifted", "unknown": "unknown"}.get(proof.standing.value)
+    if state is None:
+        return None
+    return {"ref": str(proof.ref), "state": state, "why": proof.why, "repair": None, "satoshis": 0, "places": []}
 
 
 def _left(change: Change) -> bool:
@@ -191,11 +226,15 @@ def _drifted(change: Change) -> dict[str, Any]:
     }
 
 
-def _tell_drift(prepared: planning.Prepared, found: list[dict[str, Any]]) -> None:
+def _tell_drift(prepared: planning.Prepared, found: list[dict[str, Any]], proofs: Sequence[Proof]) -> None:
     from reconciler.planner import phrases
 
     paint = output.style_for(sys.stdout, GLOBALS.colour)
     output.data(paint("dim", prepared.head[1]))
+    if proofs:
+        counts = Counter(one.standing.value for one in proofs)
+        told = f"Proven   {counts['proven']}/{phrases.count(len(proofs), 'transaction')}, {counts['waiting']} not in a block yet"
+        output.data(paint("dim", told))
     for one in found:
         mark = "≈" if one["state"] == "drifted" else "?"
         mend = f"  → {one['repair']}, {phrases.sats(one['satoshis']) if one['satoshis'] else 'free'}" if one["repair"] else ""
@@ -204,6 +243,7 @@ def _tell_drift(prepared: planning.Prepared, found: list[dict[str, Any]]) -> Non
             told = f"{phrases.value(place['expected'])} → {phrases.value(place['observed'])}"
             output.data(f"      {phrases.harmless(place['path'])}: {told}")
     drifted = sum(one["state"] == "drifted" for one in found)
-    steady = len(prepared.plan.changes) - len(found)
+    steady = len(prepared.plan.changes) - len({one["ref"] for one in found})
+    mendable = any(one["state"] == "drifted" and (one["repair"] or one["places"]) for one in found)
     told = f"{drifted} drifted, {len(found) - drifted} unknown, {steady} as recorded"
-    output.data(paint("heading", told) + (". Repair with: reconciler apply --refresh-only" if drifted else ""))
+    output.data(paint("heading", told) + (". Repair with: reconciler apply --refresh-only" if mendable else ""))

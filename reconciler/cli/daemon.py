@@ -8,12 +8,12 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from reconciler.cli import exits, holders, outcome, output
+from reconciler.cli import exits, holders, outcome, output, waiting
 from reconciler.cli.context import GLOBALS, settings
 
 if TYPE_CHECKING:
@@ -192,6 +192,13 @@ class _Pass:
                 await handler(lease)
 
     @property
+    def pending(self) -> bool:
+        """Whether something of it waits for the network."""
+        from reconciler.engine.execute import Fate
+
+        return self.found is not None and self.found[1] is not None and self.found[1].count(Fate.PENDING) > 0
+
+    @property
     def code(self) -> int:
         """The exit code, as apply's."""
         if self.handlers.source_fault:
@@ -239,15 +246,18 @@ def reconcile(
     force: Annotated[
         bool, typer.Option("--force", help="Act here and now, whatever the mode, without waiting for a daemon.")
     ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when it is done, with the exit code of what it came to.")] = False,
+    timeout: Annotated[str, typer.Option("--timeout", metavar="DURATION", help="Longest that --wait waits.")] = "10m",
 ) -> int:
     """Have resources looked at and put right now: by the daemon when one runs, else by this command."""
     if bool(key) == every:
         raise typer.BadParameter("name resources, or say --all")
+    patience = waiting.seconds(timeout) if wait else 0.0
     _log_to(human=GLOBALS.log_format != "json")
-    return asyncio.run(_reconcile(list(key or ()), force))
+    return asyncio.run(_reconcile(list(key or ()), force, patience))
 
 
-async def _reconcile(selectors: list[str], force: bool) -> int:
+async def _reconcile(selectors: list[str], force: bool, patience: float) -> int:
     from reconciler.compose import workspace
 
     chosen = settings()
@@ -259,16 +269,51 @@ async def _reconcile(selectors: list[str], force: bool) -> int:
             for one in keys:
                 space.ports.queue.put(one, space.ports.clock.now(), USER)
             output.say(f"{len(keys)} queued; the daemon ({daemon.owner}, lease {daemon.fence}) takes it from here")
-            return exits.OK
+            return await _awaited(space, keys, [str(ref) for ref in refs], patience) if patience else exits.OK
         if not daemon.running and not GLOBALS.quiet:
             output.say(f"no daemon is running: one pass here, mode {space.settings.mode}")
+        until = space.ports.clock.now() + timedelta(seconds=patience)
         codes = []
         for one in keys:
-            work = _Pass(space)
-            await work.over(one)
+            work = await _worked(space, one, until)
             codes.append(work.code)
             _tell(one, work)
         return max(codes)
+
+
+async def _worked(space: Workspace, key: str, until: datetime) -> _Pass:
+    """A pass over the key; and, while something of it waits for the network, another one, as long as there is time."""
+    clock, pause = space.ports.clock, 1.0
+    while True:
+        work = _Pass(space)
+        await work.over(key)
+        left = (until - clock.now()).total_seconds()
+        if left <= 0 or not work.pending:
+            return work
+        await clock.sleep(min(pause, left))
+        pause = min(2 * pause, 15.0)
+
+
+async def _awaited(space: Workspace, keys: list[str], targets: list[str], patience: float) -> int:
+    """Wait for the daemon, and say what is left then."""
+    from reconciler.cli import awaited, planning
+    from reconciler.planner.render import why
+
+    try:
+        found = await awaited.until_done(space, keys, targets, patience, lambda: holders.presence(space).running)
+    except planning.Invalid:
+        return exits.ERROR
+    for change in found.left:
+        output.data(f"{change.ref}: {change.verb.value} is left, {change.detail or why(change)}")
+    for guard in found.plan.refusals if found.plan is not None else ():
+        output.say(f"guard {guard.name} refuses it: {guard.message}")
+    if found.gone:
+        output.say("the daemon has gone; what it was asked for stays queued")
+    elif found.late:
+        output.say(f"waited {patience:g} s in vain; the daemon goes on")
+    elif not found.left:
+        output.say(f"{', '.join(targets[:5]) + (' and more' if len(targets) > 5 else '') or 'everything'}: as declared")
+    return found.code
 
 
 def _named(space: Workspace, selectors: Sequence[str]) -> list[ResourceRef]:

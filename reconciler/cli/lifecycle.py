@@ -1,4 +1,4 @@
-"""Verbs about whose a resource is and who may touch it: adopt, import, protect, unprotect, suspend, resume, forget."""
+"""Verbs about whose a resource is and who may touch it: adopt, import, dump, protect, unprotect, suspend, resume, forget."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 def bind(app: typer.Typer) -> None:
     """Add the verbs."""
-    for verb in (adopt, protect, unprotect, suspend, resume, forget):
+    for verb in (adopt, dump, protect, unprotect, suspend, resume, forget):
         app.command()(verb)
     app.command("import")(import_)
 
@@ -35,10 +35,16 @@ def bind(app: typer.Typer) -> None:
 
 
 def adopt(
-    key: Annotated[list[str], typer.Argument(metavar="KEY...", help="Kind/name of what is declared and not recorded.")],
+    key: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY]...", help="Kind/name of what is declared and not recorded.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that is declared and not recorded.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look, verify, and record nothing.")] = False,
 ) -> int:
     """Take charge of what is on the network under our key and not in this ledger, with what it stands on. Costs nothing."""
-    return _adopted(key)
+    if bool(key) == everything:
+        raise typer.BadParameter("say what: some KEYs, or --all")
+    return _adopted(key or None, dry=dry_run)
 
 
 def import_(
@@ -50,10 +56,10 @@ def import_(
     return _adopted([key], str(Outpoint.parse(outpoint)))
 
 
-def _adopted(keys: list[str], outpoint: str = "") -> int:
+def _adopted(keys: list[str] | None, outpoint: str = "", *, dry: bool = False) -> int:
     from reconciler.model.ref import ResourceRef
 
-    refs = {ResourceRef.parse(key) for key in keys}
+    refs = {ResourceRef.parse(key) for key in keys} if keys is not None else None
 
     async def work(space: Workspace) -> tuple[Find, ...]:
         from reconciler.engine.rebuild import adopt
@@ -61,22 +67,41 @@ def _adopted(keys: list[str], outpoint: str = "") -> int:
 
         survey = await space.surveyor.survey()
         declared = survey.desired.resources if survey.desired else {}
-        for ref in sorted(refs):
+        for ref in sorted(refs or ()):
             if survey.desired is not None and ref not in declared:
                 raise Refused("not-declared", f"cannot adopt {ref}: no manifest declares it", hint="write its manifest first")
             if ref in survey.recorded.records:
                 raise Refused("recorded", f"cannot adopt {ref}: it is recorded already", hint="reconciler status")
-        return await adopt(space.runner, survey, getpass.getuser(), refs, outpoint)
+        return await adopt(space.runner, survey, getpass.getuser(), refs, outpoint, dry=dry)
 
     found = with_workspace(work)
     tell(found)
-    return exits.OK if all(one.what == "adopted" for one in found) else exits.PARTIAL
+    if not found:
+        output.say("everything that is declared is recorded")
+    return exits.PARTIAL if any(one.what == "left" for one in found) else exits.OK
 
 
 def tell(found: tuple[Find, ...]) -> None:
     """What became of each resource, one on a line."""
     if found:
         output.data(output.table([(str(one.ref), one.what, one.detail) for one in found], ("RESOURCE", "", "")))
+
+
+def dump(
+    select: Annotated[list[str] | None, typer.Argument(metavar="[SEL]...", help="Kind, Kind/name or Kind/glob*.")] = None,
+    kind: Annotated[list[str] | None, typer.Option("--kind", metavar="KIND", help="Only resources of this kind.")] = None,
+) -> int:
+    """Write manifests for what is recorded, as it was last applied. Labels, annotations and comments are not recorded."""
+    from reconciler.cli.books import read
+    from reconciler.engine.policy import block_of
+    from reconciler.manifest.scaffold import document_of
+
+    records = with_workspace(read).chosen([*(select or ()), *(kind or ())])
+    # What the engine keeps for itself, such as the anchor of the audit chain, is declared by the settings.
+    declared = [record for record in records if record.ref.kind != "Audit"]
+    texts = [document_of(one.ref.kind, one.ref.name, one.body["spec"], block_of(one)) for one in declared]
+    output.data("---\n".join(texts).rstrip("\n"))
+    return exits.OK
 
 
 # --- who may touch it --------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +14,7 @@ from typing import Annotated
 import typer
 
 from reconciler import __version__
-from reconciler.cli import exits, output
+from reconciler.cli import exits, output, pipes
 from reconciler.cli.context import GLOBALS
 from reconciler.model.errors import ReconcilerError
 
@@ -35,13 +34,17 @@ _TERRAFORM = {
 }
 
 # Global flags that are followed by a value.
-_VALUED = ("-C", "--chdir", "-e", "--env", "--config", "--state", "--log-format")
+_VALUED = ("-C", "--chdir", "-e", "--env", "--config", "--state", "--log-format", "--request-timeout")
 # In the order of `--help`.
-_FAMILIES = ("author", "validate", "converge", "inspect", "lifecycle", "state", "daemon", "keys", "devnet", "proof")
+_FAMILIES = ("author", "validate", "converge", "inspect", "lifecycle", "state", "daemon", "keys", "devnet", "proof", "fetch")
 # Of these the other families need not even be imported.
-_ALONE = {"validate": "validate", "verify": "proof", "proof": "proof", "devnet": "devnet", "wallet": "keys", "identity": "keys"}
+_ALONE = {
+    "validate": "validate", "plan": "converge", "verify": "proof", "proof": "proof", "devnet": "devnet", "wallet": "keys",
+    "identity": "keys", "fetch": "fetch",
+}  # fmt: skip
 # Parent of every fault of a command line; typer, which may bring its own click, names it nowhere that all its versions share.
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -58,13 +61,32 @@ def flags(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Only data and errors.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", "--debug", help="Say more; secrets stay hidden.")] = False,
     log_format: Annotated[str, typer.Option("--log-format", help="text or json.")] = "text",
+    request_timeout: Annotated[
+        str | None,
+        typer.Option(
+            "--request-timeout", metavar="DURATION", help="Longest that a host may take over a request without content."
+        ),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """Flags that stand before the verb."""
     GLOBALS.directory, GLOBALS.environment, GLOBALS.config, GLOBALS.state = directory, environment, config, state
     GLOBALS.colour, GLOBALS.quiet, GLOBALS.verbose, GLOBALS.log_format = not no_color, quiet, verbose, log_format
+    GLOBALS.request_timeout = None if request_timeout is None else _duration(request_timeout)
     if no_color:
         os.environ["NO_COLOR"] = "1"
+
+
+def _duration(text: str) -> float:
+    """Seconds, more than none."""
+    from reconciler.manifest import units
+
+    try:
+        if (said := units.duration(text)) > 0:
+            return said / 1000
+    except units.UnitError as error:
+        raise typer.BadParameter(f"--request-timeout: {error}") from error
+    raise typer.BadParameter("--request-timeout: no host answers in no time")
 
 
 def bind(words: Sequence[str] = ()) -> typer.Typer:
@@ -109,7 +131,7 @@ def _spelled(verb: Callable[..., object] | None) -> str:
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
     words = [_TERRAFORM.get(word, word) for word in arguments]
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    pipes.mind()
     try:
         result = bind(words)(words, standalone_mode=False, prog_name="reconciler")
         return result if isinstance(result, int) else exits.OK

@@ -92,7 +92,7 @@ def gather(space: Workspace, plan: Plan, report: Report, recovered: Mapping[str,
                 result.moved[str(change.ref)] = moved(run_id)
             if (record := tx.record(change.ref)) is not None:
                 result.records[str(change.ref)] = record
-        result.split = [moved(f"run_{plan.id}_{one.chain}") for one in plan.funding]
+        result.split = [moved(run_id) for run_id, _ in plan.splits]
         own = {one.run for one in (*result.moved.values(), *result.split)}
         for run_id in sorted(set(recovered) - own):
             if (run := tx.run(run_id)) is not None:

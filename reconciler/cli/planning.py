@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reconciler.cli.revisions import Comparison
     from reconciler.compose import Workspace
     from reconciler.engine.survey import Survey
-    from reconciler.model.change import Change
+    from reconciler.model.change import Change, FeeRate
     from reconciler.model.plan import Plan
     from reconciler.model.ref import ResourceRef
     from reconciler.model.resource import DesiredState
@@ -42,6 +42,12 @@ RefreshOnly = Annotated[
 ]
 Refresh = Annotated[bool, typer.Option("--refresh/--no-refresh", help="Look at the network, or believe the records.")]
 MaxSpend = Annotated[str | None, typer.Option("--max-spend", metavar="SATS", help="Refuse a plan that costs more.")]
+Rate = Annotated[
+    str | None,
+    typer.Option(
+        "--fee-rate", metavar="RATE", help="Pay miners this, not what they ask: 150 or 150sat/kB, never less than asked."
+    ),
+]
 Recreate = Annotated[
     list[str] | None,
     typer.Option("--recreate", metavar="SEL", help="Make these anew, for their price: one transaction spends the old tokens."),
@@ -66,6 +72,22 @@ class Wish:
     kept: bool = False
     recreate: Sequence[str] = ()
     rollback: str | None = None
+    to_plan: str | None = None
+    fee_rate: str | None = None
+
+    @property
+    def pays(self) -> FeeRate | None:
+        """The fee rate that was asked for; a bare number is satoshis per 1000 bytes. BadParameter when it is no rate."""
+        from reconciler.manifest import units
+        from reconciler.model.change import FeeRate
+
+        if self.fee_rate is None:
+            return None
+        try:
+            said = units.rate(f"{self.fee_rate}sat/kB" if self.fee_rate.isdecimal() else self.fee_rate)
+        except units.UnitError as error:
+            raise typer.BadParameter(f"--fee-rate: {error}; write {units.EXAMPLES['rate']}") from error
+        return FeeRate(said["satoshis"], said["bytes"])
 
     @property
     def narrowed(self) -> bool:
@@ -170,8 +192,10 @@ async def prepare(space: Workspace, wish: Wish) -> Prepared:
     from reconciler.engine.rollback import desired_at
     from reconciler.engine.survey import steady
 
-    earlier = desired_at(space.ports, wish.rollback, space.settings.environment) if wish.rollback else None
-    survey = await space.surveyor.survey(refresh=wish.refresh, instead=earlier)
+    then = wish.rollback or wish.to_plan
+    earlier = desired_at(space.ports, then, space.settings.environment, plan=wish.to_plan is not None) if then else None
+    names = not wish.refresh_only
+    survey = await space.surveyor.survey(refresh=wish.refresh, instead=earlier, pays=wish.pays, renames=names)
     if earlier is None:
         _show_diagnostics(space, survey)
     if survey.loaded.desired is None and not (wish.destroy or wish.refresh_only or earlier):
@@ -183,8 +207,8 @@ async def prepare(space: Workspace, wish: Wish) -> Prepared:
         ordered = select(wish.recreate, {ref: {} for ref in survey.recorded.records})
         survey = replace(survey, observed=given_up(survey.observed, ordered))
     against = revisions.compare(space, wish.base, survey.desired.resources) if wish.base and survey.desired else None
-    with space.ports.ledger.begin() as tx:
-        standing = effective(space.settings.limits, tx, space.ports.clock.now())
+    with space.ports.ledger.view() as view:
+        standing = effective(space.settings.limits, view, space.ports.clock.now())
     limits = wish.limits(survey, standing, against.refs if against else None)
     plan = space.surveyor.plan(survey, limits)
     bare = space.surveyor.plan(survey, replace(limits, approved=frozenset())).id if limits.approved else plan.id

@@ -6,7 +6,6 @@ is not plain (another flag, a path that is not there, any surprise) goes the lon
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +51,10 @@ def validate(arguments: Sequence[str]) -> int | None:
         return None
     from reconciler.cli.checking import check
     from reconciler.cli.context import GLOBALS
+    from reconciler.cli.pipes import mind
     from reconciler.model.errors import ReconcilerError
 
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    mind()
     GLOBALS.environment = words.environment
     try:
         return check(words.path, words.every, words.strict, words.form)

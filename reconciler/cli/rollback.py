@@ -1,4 +1,4 @@
-"""`rollback`: publish again what an earlier revision asked for, as the next version, for its price."""
+"""`rollback`: publish again what an earlier revision, or plan, asked for, as the next version, for its price."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ def bind(app: typer.Typer) -> None:
 
 def rollback(
     revision: Annotated[
-        str, typer.Argument(metavar="REV", help="A revision that was applied before, as history -o json has it.")
-    ],
+        str | None, typer.Argument(metavar="[REV]", help="A revision that was applied before, as history -o json has it.")
+    ] = None,
+    to_plan: Annotated[
+        str | None,
+        typer.Option("--to-plan", metavar="ID", help="What stood when this plan had been applied, instead of a revision."),
+    ] = None,
     yes: apply.Yes = False,
     approve: apply.Approve = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
@@ -27,16 +31,19 @@ def rollback(
     wait: apply.Wait = "seen",
     form: apply.Form = "text",
 ) -> int:
-    """Go back to what an earlier revision asked for: planned, priced, guarded and asked about like every apply.
+    """Go back to what an earlier revision, or plan, asked for: planned, priced, guarded and asked about like every apply.
 
     The manifests stay as they are, so edit them too, or pin the revision: the next apply, and the daemon, follow the manifests.
     """
+    if (revision is None) == (to_plan is None):
+        raise typer.BadParameter("say to what: a revision, or --to-plan ID")
     wish = planning.Wish(
         targets=planning.listed(target),
         exclude=planning.listed(exclude),
         max_spend=max_spend,
         approved=frozenset(planning.listed(approve)),
         rollback=revision,
+        to_plan=to_plan,
     )
     if dry_run:
         return _shown(wish)

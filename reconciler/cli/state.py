@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from reconciler.cli import exits, lifecycle, output
+from reconciler.cli import exits, lifecycle, locks, output
 from reconciler.cli.context import settings, with_workspace
 
 if TYPE_CHECKING:
     from reconciler.compose import Workspace
     from reconciler.engine.readonly import Foreign
     from reconciler.engine.rebuild import Find, Purse
+    from reconciler.model.ref import ResourceRef
     from reconciler.settings import Settings
 
 Form = Annotated[Literal["text", "json"], typer.Option("-o", "--output", help="How it is written.")]
@@ -26,11 +27,15 @@ Form = Annotated[Literal["text", "json"], typer.Option("-o", "--output", help="H
 def bind(app: typer.Typer) -> None:
     """Add the verbs."""
     family = typer.Typer(
-        no_args_is_help=True, rich_markup_mode=None, help="The ledger: list, show, back up, restore, rebuild when it is lost."
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="The ledger: list, show, rename, back up, restore, rebuild when it is lost.",
     )
     family.command("list")(list_)
+    family.command("mv")(move)
     for verb in (show, backup, restore, rebuild):
         family.command()(verb)
+    locks.bind(family)
     app.add_typer(family, name="state")
 
 
@@ -74,6 +79,50 @@ def show(
 
     output.document(with_workspace(work), shape)
     return exits.OK
+
+
+def move(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Kind/name as it is recorded.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Kind/name as it is to be.")],
+) -> int:
+    """Record a resource under another name, which its manifest must have already. Free: what was published stays as it is.
+
+    Where the name is part of what is published, the next plan publishes a version under the new one, for its price.
+    """
+    from reconciler.model.ref import ResourceRef
+
+    here, there = ResourceRef.parse(old), ResourceRef.parse(new)
+
+    async def work(space: Workspace) -> None:
+        from reconciler.engine.moving import move
+        from reconciler.engine.readonly import require_writable
+
+        _require_renamed(space, here, there)
+        now = space.ports.clock.now()
+        async with space.runner.lease(f"ref/{here}") as lease, space.runner.lease(f"ref/{there}"):
+            known = space.ports.ledger.read(now).records
+            with space.ports.ledger.begin() as tx:
+                require_writable(tx)
+                tx.check_fence(lease.key, lease.fence)
+                move(tx, known, here, there, space.runner.kinds, now, {"by": getpass.getuser()})
+
+    with_workspace(work)
+    output.say(f"{here} is recorded as {there}; reconciler plan shows whether that has to be published")
+    return exits.OK
+
+
+def _require_renamed(space: Workspace, old: ResourceRef, new: ResourceRef) -> None:
+    """Refused while the manifests still declare the old name, or cannot be read: the next plan would undo the move for money."""
+    from reconciler.model.errors import Refused
+
+    loaded = space.surveyor.load()
+    if loaded.desired is None:
+        first = loaded.errors[0]
+        raise Refused("bad-manifests", f"cannot move {old}: {first.at}: {first.message}", hint="reconciler validate")
+    declared = loaded.desired.resources.get(old)
+    if declared is not None:
+        hint = f"name it {new.name} there first, with renamedFrom: {old.name} apply does the rest"
+        raise Refused("still-declared", f"cannot move {old}: it is declared at {declared.at}", hint=hint)
 
 
 # --- copies of it ------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import typer
+
 from reconciler.cli import outcome, output
 from reconciler.cli.interrupt import Signals
 from reconciler.cli.watching import Display
@@ -17,6 +19,16 @@ if TYPE_CHECKING:
 
 # Seconds between two looks at what is waited for.
 _PAUSE = 1.0
+
+
+def seconds(text: str) -> float:
+    """The value of --timeout; BadParameter when it is no duration."""
+    from reconciler.manifest import units
+
+    try:
+        return units.duration(text) / 1000
+    except units.UnitError as error:
+        raise typer.BadParameter(f"--timeout: {error}") from error
 
 
 async def wait(

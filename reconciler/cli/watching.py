@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Uploads below this are over before a line could be read.
 WORTH_A_LINE = 64 * 1024
 WORTH_A_BAR = 1024 * 1024
+# Where there is no terminal for a bar, each tenth of an upload of this size is told.
+WORTH_TENTHS = 256 * 1024 * 1024
 # What a finished change of this verb was, where its steps do not say it.
 _WORDS = {"delete": "retired", "forget": "forgotten", "repair": "repaired", "replace": "replaced", "split": "split"}
 _NAME_WIDTH = 26
@@ -39,6 +41,15 @@ class _Run:
 
 
 @dataclass(slots=True)
+class _Upload:
+    """A large upload under way: where it stood when it was first heard of, and when, and the last tenth that was told."""
+
+    first: int
+    began: float
+    tenth: int
+
+
+@dataclass(slots=True)
 class Display:
     """Turns progress into lines. `watch` and `upload` are the hooks that the workspace calls; `mirror` gets every event."""
 
@@ -52,6 +63,7 @@ class Display:
     _numbers: dict[str, int] = field(default_factory=dict)
     _bars: Bars | None = None
     _tasks: dict[tuple[str, int], TaskID] = field(default_factory=dict)
+    _large: dict[tuple[str, int], _Upload] = field(default_factory=dict)
 
     @property
     def paint(self) -> output.Style:
@@ -150,7 +162,9 @@ class Display:
     # --- uploads --------------------------------------------------------------------------------
 
     def upload(self, host: str, sent: int, whole: int) -> None:
-        """Bytes left for a host; a bar on a terminal, nothing elsewhere."""
+        """Bytes left for a host: a bar with bytes and rate on a terminal, elsewhere a line for each tenth of a large upload."""
+        if whole >= WORTH_TENTHS:
+            self._tenths(host, sent, whole)
         if not self.lines or whole < WORTH_A_BAR or self.paint is output.plain:
             return
         bars = self._bars = self._bars or self._started()
@@ -162,6 +176,22 @@ class Display:
             bars.remove_task(self._tasks.pop(key))
         if not self._tasks:
             self.rest()
+
+    def _tenths(self, host: str, sent: int, whole: int) -> None:
+        from reconciler.planner import phrases
+
+        now, tenth = time.monotonic(), sent * 10 // whole
+        seen = self._large.setdefault((host, whole), _Upload(sent, now, tenth))
+        if tenth == seen.tenth:
+            return
+        seen.tenth = tenth
+        rate = int((sent - seen.first) / max(now - seen.began, 0.001))
+        if self.mirror is not None:
+            self.mirror({"type": "upload.progress", "host": host, "sent": sent, "bytes": whole, "rate": rate})
+        if self.paint is output.plain:
+            self.say(f"      upload to {host}: {phrases.size(sent)} of {phrases.size(whole)}, {phrases.size(rate)}/s")
+        if sent >= whole:
+            del self._large[host, whole]
 
     def _started(self) -> Bars:
         from rich.console import Console
@@ -198,7 +228,7 @@ def _sent(run: _Run, detail: Mapping[str, Any], replayed: bool) -> str:
 
 
 def _seen(run: _Run, detail: Mapping[str, Any], replayed: bool) -> str:
-    confirmed = sorted(name for name, said in detail.items() if said.get("confirmed"))
+    confirmed = sorted(name for name, said in detail.items() if said and said.get("confirmed"))
     hosts = ", ".join(confirmed) if len(confirmed) <= 2 else f"{len(confirmed)} hosts"
     if run.verb == "delete":
         return f"gone from {hosts}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from statistics import median
 
 from reconciler.devnet.blocks import MATURITY, SUBSIDY, Block, build, coinbase, genesis_parent
@@ -52,7 +53,10 @@ class Standing:
 
 @dataclass(slots=True)
 class ChainState:
-    """Everything a chain remembers, as containers of immutable values, so that a copy is cheap and complete."""
+    """Everything a chain remembers, as containers of immutable values, so that a copy is cheap and complete.
+
+    `unsettled` are the transactions whose standing another one's can change: orphans, and attempts on spent outputs.
+    """
 
     blocks: list[Block] = field(default_factory=list)
     stale: dict[str, Block] = field(default_factory=dict)
@@ -63,6 +67,7 @@ class ChainState:
     changes: list[tuple[str, Standing]] = field(default_factory=list)
     coins: int = 0
     forks: int = 0
+    unsettled: dict[str, None] = field(default_factory=dict)
 
     def copy(self) -> ChainState:
         """An independent state that is equal now."""
@@ -76,6 +81,7 @@ class ChainState:
             list(self.changes),
             self.coins,
             self.forks,
+            dict(self.unsettled),
         )
 
 
@@ -138,8 +144,7 @@ class Chain:
         standing = self.state.standings.get(txid)
         if standing is None or standing.status != MINED:
             return b""
-        txids = self.state.blocks[standing.height].txids
-        return from_block(standing.height, txids, txids.index(txid)).raw
+        return _path(standing.height, self.state.blocks[standing.height].txids, txid)
 
     def source(self, txid: str) -> tuple[bytes, bytes] | None:
         """(raw, proof or empty) of a live transaction: what BEEF is written from."""
@@ -159,6 +164,10 @@ class Chain:
         """Say something new of a transaction and note the change for whoever asked to be told."""
         standing = Standing(status, self.clock.now(), **facts)  # type: ignore[arg-type]
         self.state.standings[txid] = standing
+        if status in (ORPHAN, CONTESTED):
+            self.state.unsettled[txid] = None
+        else:
+            self.state.unsettled.pop(txid, None)
         self.state.changes.append((txid, standing))
         return standing
 
@@ -217,7 +226,8 @@ class Chain:
     def _settle_rivals(self, mined: Iterable[str]) -> None:
         """Attempts on outputs that a block has now given to somebody else are over."""
         winners = set(mined)
-        for txid, standing in list(self.state.standings.items()):
+        for txid in list(self.state.unsettled):
+            standing = self.state.standings[txid]
             if standing.status == CONTESTED and txid not in self.state.pool and not winners.isdisjoint(standing.competing):
                 self.set_standing(
                     txid, REJECTED, detail="double spend: the competing transaction was mined", competing=standing.competing
@@ -232,9 +242,16 @@ class Chain:
             if tx is None:
                 continue
             self.state.standings.pop(txid, None)
+            self.state.unsettled.pop(txid, None)
             self.state.pool.pop(txid, None)
             for entry in tx.inputs:
                 if self.state.spent.get(entry.outpoint, ("", 0))[0] == txid:
                     del self.state.spent[entry.outpoint]
             children = [self.state.spent.get(Outpoint(txid, vout)) for vout in range(len(tx.outputs))]
             doomed += [child[0] for child in children if child is not None]
+
+
+@lru_cache(maxsize=4096)
+def _path(height: int, txids: tuple[str, ...], txid: str) -> bytes:
+    """The merkle path of a transaction in a block of these; asked for again whenever somebody sends a child of it."""
+    return from_block(height, txids, txids.index(txid)).raw

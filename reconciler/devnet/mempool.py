@@ -167,7 +167,7 @@ def _enter(chain: Chain, tx: Tx) -> Standing:
     """Into the mempool, with every orphan that was waiting for it."""
     chain.enter(tx)
     standing = chain.set_standing(tx.txid, SEEN)
-    waiting = [txid for txid, held in chain.state.standings.items() if held.status == ORPHAN]
+    waiting = [txid for txid in chain.state.unsettled if chain.state.standings[txid].status == ORPHAN]
     for txid in waiting:
         orphan = chain.state.txs[txid]
         if any(entry.txid == tx.txid for entry in orphan.inputs) and all(chain.output(entry.outpoint) for entry in orphan.inputs):

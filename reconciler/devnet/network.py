@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
+from reconciler.devnet.door import exchange
+
 # A client that set no timeout waits this long for an answer that will not come; real sockets are reset in the end too.
 _PATIENCE = 3600.0
 
@@ -149,13 +151,13 @@ class Network(httpx.AsyncBaseTransport):
         return await self._return(request, response, troubles)
 
     async def _deliver(self, request: httpx.Request, *, twice: bool) -> httpx.Response:
-        door = httpx.ASGITransport(self.apps[request.url.host])
+        app = self.apps[request.url.host]
         if not twice:
-            return await door.handle_async_request(request)
+            return await exchange(app, request)
         body = b"".join([chunk async for chunk in _stream(request)])
         for _ in range(2):
             again = httpx.Request(request.method, request.url, headers=request.headers, content=body)
-            response = await door.handle_async_request(again)
+            response = await exchange(app, again)
         return response
 
     async def _return(

@@ -97,7 +97,9 @@ class Node:
         except RemoteProtocolError as error:
             raise BadRequest(error.message) from error
         try:
-            verify_beef(beef, self.chain.root_ok, known=named.__contains__)
+            # What was believed before and is on the network still needs no second look; a proof is looked up every time.
+            seen = {txid for txid, entry in beef.txs.items() if entry.bump is None and self._believed(txid)}
+            verify_beef(beef, self.chain.root_ok, known=(named | seen).__contains__)
         except RemoteProtocolError as error:
             raise BadRequest(f"Unable to verify SPV information. {error.message}") from error
         for txid in beef.txs:
@@ -105,6 +107,9 @@ class Node:
             if raw and (proof or txid not in self.state.parts):
                 self.state.parts[txid] = (raw, proof)
         return tx
+
+    def _believed(self, txid: str) -> bool:
+        return txid in self.state.parts and self.chain.live(txid) is not None
 
     def _apply(self, name: str, tx: Tx) -> Admittance:
         if (tx.txid, name) in self.state.applied:

@@ -54,7 +54,10 @@ class Stored:
 
 @dataclass(slots=True)
 class HostState:
-    """Everything a host remembers besides the bytes; `downloads` counts readings by others than publishers, by SHA-256."""
+    """Everything a host remembers besides the bytes; `downloads` counts readings by others than publishers, by SHA-256.
+
+    `holding` are the ids of the objects of a content, by SHA-256, oldest first.
+    """
 
     objects: dict[str, Stored] = field(default_factory=dict)
     uploads: int = 0
@@ -62,10 +65,18 @@ class HostState:
     unsent: dict[tuple[str, str], None] = field(default_factory=dict)
     renewals: int = 0
     downloads: Counter[str] = field(default_factory=Counter)
+    holding: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def keep(self, item: Stored) -> None:
+        """Remember an object, or what has become of it."""
+        if item.id not in self.objects:
+            self.holding[item.sha256] = (*self.holding.get(item.sha256, ()), item.id)
+        self.objects[item.id] = item
 
     def copy(self) -> HostState:
         """An independent state that is equal now."""
-        return HostState(dict(self.objects), self.uploads, self.coin, dict(self.unsent), self.renewals, self.downloads.copy())
+        objects, unsent, downloads = dict(self.objects), dict(self.unsent), self.downloads.copy()
+        return HostState(objects, self.uploads, self.coin, unsent, self.renewals, downloads, dict(self.holding))
 
 
 class StorageHost:
@@ -106,11 +117,8 @@ class StorageHost:
         now = self.now
         held = [
             item
-            for item in self.state.objects.values()
-            if item.sha256 == sha256_hex
-            and item.uploader == uploader
-            and item.expires > now
-            and self.vault.size(item.id) is not None
+            for item in map(self.state.objects.__getitem__, self.state.holding.get(sha256_hex, ()))
+            if item.uploader == uploader and item.expires > now and self.vault.size(item.id) is not None
         ]
         return max(reversed(held), key=lambda item: item.expires, default=None)
 
@@ -126,14 +134,14 @@ class StorageHost:
         except LocalProtocolError:
             # 16-byte contents cannot be advertised: deployed decoders lose that size. The host keeps them all the same.
             advertised = item
-        self.state.objects[item.id] = advertised
+        self.state.keep(advertised)
         await self.announce()
         return advertised
 
     async def renew(self, item: Stored, minutes: int) -> Stored:
         """Extend the promise: the old token is spent into the new one."""
         renewed = self._issue(replace(item, expires=item.expires + minutes * 60))
-        self.state.objects[item.id] = renewed
+        self.state.keep(renewed)
         self.state.renewals += 1
         await self.announce()
         return renewed

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from reconciler.engine.owncost import spent_on
 from reconciler.engine.survey import midnight
 from reconciler.model.canonical import Json
 from reconciler.model.change import Change
@@ -17,7 +18,7 @@ from reconciler.model.codec import timestamp
 from reconciler.model.errors import GuardRefused
 from reconciler.planner.guard import MAX_SPEND, SPEND_DAY, SPEND_KIND, Limits
 from reconciler.planner.phrases import sats
-from reconciler.ports import LedgerTransaction
+from reconciler.ports import LedgerTransaction, LedgerView
 
 # Name of the durable overrides in the ledger.
 OVERRIDES = "budgets"
@@ -46,7 +47,7 @@ def renewal(now: datetime) -> datetime:
     return midnight(now) + timedelta(days=1)
 
 
-def overrides(tx: LedgerTransaction) -> dict[str, Override]:
+def overrides(tx: LedgerView) -> dict[str, Override]:
     """Every override by the name of its budget, also those that have run out."""
     stored: Mapping[str, Json] = tx.get(OVERRIDES) or {}
     return {
@@ -81,7 +82,7 @@ def put_override(tx: LedgerTransaction, name: str, override: Override | None, no
     tx.note(None, now, "budget.set" if override is not None else "budget.unset", {"budget": name, **detail})
 
 
-def effective(limits: Limits, tx: LedgerTransaction, now: datetime) -> Limits:
+def effective(limits: Limits, tx: LedgerView, now: datetime) -> Limits:
     """The limits with the overrides that hold now in their place."""
     live = {name: one.satoshis for name, one in overrides(tx).items() if one.live(now)}
     if not live:
@@ -115,8 +116,7 @@ def require_own(tx: LedgerTransaction, change: Change, passed: frozenset[str]) -
     most = change.after.lifecycle.max_spend if change.after is not None else None
     if most is None or change.cost.satoshis <= 0 or MAX_SPEND in passed:
         return
-    runs = [run for run in tx.runs(key=f"ref/{change.ref}") if run.subject["change"]["generation"] == change.generation]
-    spent = sum(tx.booked(run.id) for run in runs)
+    spent = spent_on(tx, change.ref, change.generation)
     if spent + change.cost.satoshis > most:
         told = f"{sats(spent)} spent on generation {change.generation}, {sats(change.cost.satoshis)} to go, {sats(most)} in all"
         hint = f"raise lifecycle.maxSpend, or plan again and add --approve {MAX_SPEND}"

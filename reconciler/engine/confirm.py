@@ -19,19 +19,21 @@ from reconciler.model.intent import RunState
 from reconciler.model.record import RecordedState
 from reconciler.model.ref import Outpoint, ResourceRef
 from reconciler.model.status import Condition, Truth
-from reconciler.ports import Ports, StoredTx
+from reconciler.ports import LedgerTransaction, Ports, StoredTx
 from reconciler.wire import arc
 from reconciler.wire.bump import parse_bump
 
 # Blocks after which a proof is taken as final and no longer looked at.
 FINAL_DEPTH = 100
+# What the runs of payments to hosts are called: signed, handed over inside a request, and sent by the host.
+PAYMENT = "payment/"
 # What a broadcaster says of a transaction that may never be mined.
 _DOUBTFUL = (arc.Verdict.REJECTED, arc.Verdict.DOUBLE_SPEND)
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A transaction whose standing changed: from -> to is one of seen, mined, lost, contested, rejected."""
+    """A transaction whose standing changed: from -> to is one of signed, seen, mined, lost, contested, rejected."""
 
     txid: str
     before: str
@@ -42,9 +44,13 @@ class Moved:
 async def confirm(ports: Ports, nets: Mapping[str, Net]) -> list[Moved]:
     """Look at every transaction that is not final; `nets` maps a chain name to the network to ask. Silence changes nothing."""
     with ports.ledger.begin() as tx:
-        pending = [t for t in tx.transactions() if t.state in ("seen", "mined") and t.chain in nets]
-    moved: list[Moved] = []
+        ours = [t for t in tx.transactions() if t.chain in nets]
+    pending = [t for t in ours if t.state in ("seen", "mined")]
+    silent = [t for t in ours if t.state == "signed" and t.run.startswith(PAYMENT)]
+    moved = [step for t in silent for step in await _unanswered(ports, nets[t.chain], t)]
     tips: dict[str, int] = {}
+    # Transactions share blocks; one pass asks for each header once.
+    blocks: dict[tuple[str, int], str | None] = {}
     buried: frozenset[str] = frozenset()
     for stored in pending:
         if stored.txid in buried:
@@ -55,6 +61,8 @@ async def confirm(ports: Ports, nets: Mapping[str, Net]) -> list[Moved]:
                 tips[net.name] = await ports.chain.tip(net.headers)
             if stored.state == "mined" and tips[net.name] - stored.height + 1 >= FINAL_DEPTH:
                 continue
+            if stored.state == "mined" and await _block_at(ports, net, stored.height, blocks) == stored.block:
+                continue
             step = await _look(ports, net, stored)
         except (ReconcilerError, OSError):
             continue
@@ -64,6 +72,40 @@ async def confirm(ports: Ports, nets: Mapping[str, Net]) -> list[Moved]:
     return moved
 
 
+async def _block_at(ports: Ports, net: Net, height: int, known: dict[tuple[str, int], str | None]) -> str | None:
+    """The block of that height on the longest chain, None above its tip; asked for unless it is among the `known`."""
+    if (net.name, height) not in known:
+        header = await ports.chain.header(height, net.headers)
+        known[net.name, height] = None if header is None else header.hash
+    return known[net.name, height]
+
+
+async def _unanswered(ports: Ports, net: Net, stored: StoredTx) -> list[Moved]:
+    """A payment that was handed to a host which did not answer: once the network has it, its change is ours to spend.
+
+    It is never sent by us: a host that did not get it is not to be paid.
+    """
+    try:
+        status = await ports.chain.status(stored.txid, net.broadcasters)
+    except (ReconcilerError, OSError):
+        return []
+    if status is None or arc.verdict(status.status, status.detail) is not arc.Verdict.ACCEPTED:
+        return []
+    with ports.ledger.begin() as tx:
+        let_out(tx, stored.txid)
+    return [Moved(stored.txid, "signed", "seen")]
+
+
+def let_out(tx: LedgerTransaction, txid: str) -> None:
+    """Enter that a signed payment is out: it is followed from now on, and its change is free. Nothing where that was done."""
+    stored = tx.transaction(txid)
+    if stored is None or stored.state != "signed":
+        return
+    tx.put_transaction(replace(stored, state="seen"))
+    for coin in tx.coins(state="pending", run=stored.run):
+        tx.put_coin(replace(coin, state="free", run=""))
+
+
 def _rejected(ports: Ports) -> frozenset[str]:
     """What is dead by now: a transaction takes with it what was built on it."""
     with ports.ledger.begin() as tx:
@@ -71,10 +113,7 @@ def _rejected(ports: Ports) -> frozenset[str]:
 
 
 async def _look(ports: Ports, net: Net, stored: StoredTx) -> Moved | None:
-    if stored.state == "mined":
-        header = await ports.chain.header(stored.height, net.headers)
-        if header is not None and header.hash == stored.block:
-            return None
+    """What has become of a transaction that is not in the block that the ledger has it in, or in none."""
     status = await ports.chain.status(stored.txid, net.broadcasters)
     if status is not None and status.proof:
         proven = await _proven(ports, net, stored, status.proof)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -88,13 +88,13 @@ class Executor:
         await self._require_newest()
         if not await self._fund():
             return self.report
-        gate = asyncio.Semaphore(self.parallelism)
+        gate, plan_id = asyncio.Semaphore(self.parallelism), self.plan.id if self.plan.acting else ""
         settled: dict[ResourceRef, asyncio.Future[Result]] = {
             change.ref: asyncio.get_running_loop().create_future() for change in self.plan.acting
         }
 
         async def one(change: Change) -> None:
-            result = await self._one(change, settled, gate)
+            result = await self._one(change, settled, gate, plan_id)
             self.report.results[change.ref] = result
             settled[change.ref].set_result(result)
 
@@ -104,7 +104,7 @@ class Executor:
         return self.report
 
     async def _one(
-        self, change: Change, settled: Mapping[ResourceRef, asyncio.Future[Result]], gate: asyncio.Semaphore
+        self, change: Change, settled: Mapping[ResourceRef, asyncio.Future[Result]], gate: asyncio.Semaphore, plan_id: str
     ) -> Result:
         for needed in sorted(self.plan.after.get(change.ref, ())):
             if needed in settled and (result := await settled[needed]).fate is not Fate.DONE:
@@ -113,7 +113,7 @@ class Executor:
             if self.stopped:
                 return Result(change.ref, Fate.CANCELLED, "not started")
             try:
-                outcome = await self.runner.change(change, self.plan.lineage, self.plan.revision, self.passed)
+                outcome = await self.runner.change(change, self.plan.lineage, self.plan.revision, self.passed, plan_id)
             except (Unavailable, Uncertain) as failure:
                 return Result(change.ref, Fate.PENDING, failure.message, failure)
             except ReconcilerError as failure:
@@ -154,8 +154,9 @@ class Executor:
         return [nets[chain] for chain in sorted(nets)]
 
     async def _fund(self) -> bool:
-        for funding in self.plan.funding:
-            error = await self._split(funding)
+        nets = self._nets() if self.plan.funding else []
+        for run_id, funding in self.plan.splits:
+            error = await self._split(funding, run_id, nets)
             if error is not None:
                 why = f"the purse could not be split: {error.message}"
                 for change in self.plan.acting:
@@ -163,13 +164,13 @@ class Executor:
                 return False
         return True
 
-    async def _split(self, funding: Funding) -> ReconcilerError | None:
+    async def _split(self, funding: Funding, run_id: str, nets: Sequence[Net]) -> ReconcilerError | None:
         """Why it could not be made, or None."""
         try:
-            for net in self._nets():
+            for net in nets:
                 await self.runner.require_newest(net)
-            headers = next((net.headers for net in self._nets() if net.chain == funding.chain), None)
-            outcome = await self.runner.funding(funding, self.plan.id, self._broadcasters(funding.chain), headers, self.passed)
+            headers = next((net.headers for net in nets if net.chain == funding.chain), None)
+            outcome = await self.runner.funding(funding, run_id, self._broadcasters(funding.chain), headers, self.passed)
         except (Unavailable, Uncertain, GuardRefused) as failure:
             return failure
         match outcome:

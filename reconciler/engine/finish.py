@@ -72,12 +72,14 @@ def _done(tx: LedgerTransaction, run: Run, change: Change, outputs: Mapping[str,
         submits = [i.result for i in tx.intents(run.id) if i.effect == "Submit" and i.state is IntentState.DONE]
         facts = {"hiding": hiding.counted(change, outputs, submits, now)} if submits else {}
         tx.put_record(record_of(change, outputs, revision, now, (fees, paid), refusals(tx, run.id), facts))
-    farewell.remember(tx, [intent.result for intent in tx.intents(run.id) if intent.effect == "Retract"], now)
+    farewell.remember(tx, [intent.result for intent in tx.intents(run.id) if intent.effect in ("Retract", "Submit")], now)
     tx.advance()
     tx.close_run(run.id, RunState.DONE)
     detail = {"run": run.id, "verb": change.verb.value, "reason": change.reason.value, "generation": change.generation}
     if refused := refusals(tx, run.id):
         detail["refused"] = refused
+    if plan := run.subject.get("plan"):
+        detail["plan"] = plan
     tx.note(change.ref, now, "change.applied", {**detail, "revision": revision, "txids": txids, "satoshis": fees + paid + locked})
 
 
@@ -114,7 +116,8 @@ def refusals(tx: LedgerTransaction, run_id: str) -> str:
     for intent in tx.intents(run_id):
         quorum = intent.result.get("quorum") if intent.effect == "Submit" and intent.state is IntentState.DONE else None
         if quorum and quorum["got"] < quorum["needed"]:
-            said += [f"{host}: {answer['error']}" for host, answer in intent.result.items() if answer.get("error")]
+            answers = intent.result.items()
+            said += [f"{host}: {answer['error']}" for host, answer in answers if answer and answer.get("error")]
     return "; ".join(said)
 
 

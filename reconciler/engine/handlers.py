@@ -84,9 +84,9 @@ class Handlers:
     async def plan(self, lease: Lease) -> datetime | None:
         """Converge the whole workspace."""
         await self._begin()
-        survey = await self._survey()
+        survey = await self._survey(lease.attempts)
         if not self.read_only and await adopt_marked(self.runner, survey):
-            survey = await self._survey()
+            survey = await self._survey(lease.attempts)
         report = await self._converge(survey, self.limits)
         await self.tell(self, report)
         return None
@@ -96,7 +96,7 @@ class Handlers:
         await self._begin()
         ref = ResourceRef.parse(lease.key.removeprefix("look/"))
         self._stalled.pop(ref, None)
-        await self._converge(await self._survey(), replace(self.limits, only=frozenset({ref})))
+        await self._converge(await self._survey(lease.attempts), replace(self.limits, only=frozenset({ref})))
         return None
 
     async def resume(self, lease: Lease) -> datetime | None:
@@ -143,11 +143,18 @@ class Handlers:
             if isinstance(outcome, Retry):
                 self.runner.ports.queue.put(f"run/{run_id}", outcome.at)
 
-    async def _survey(self) -> Survey:
+    async def _survey(self, tries: int) -> Survey:
+        """The three states. The last good manifests stay desired while those of now cannot be read whole, or declare nothing."""
         ports = self.runner.ports
         recorded = ports.ledger.read(midnight(ports.clock.now()))
         fallback = self.last_good or believed(recorded, self.surveyor.environment)
-        survey = await self.surveyor.survey(desired=fallback)
+        try:
+            survey = await self.surveyor.survey(desired=fallback)
+        except Unavailable as error:
+            if tries and error.code == source.MOVING:
+                # Once is somebody who writes just now; twice in a row somebody should know.
+                source.note(ports, error.message, self.last_good.revision if self.last_good else "")
+            raise
         if survey.loaded.desired is not None:
             self.last_good, self.source_fault = survey.loaded.desired, ""
         else:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Pulse:
-    """How often one worker has shown that it gets on."""
+    """How often one worker has shown that it gets on; `above` is the pulse that it beats with its own."""
 
     beats: int = 0
+    above: Pulse | None = None
 
 
 _OURS: ContextVar[Pulse | None] = ContextVar("pulse", default=None)
@@ -26,13 +27,15 @@ _OURS: ContextVar[Pulse | None] = ContextVar("pulse", default=None)
 def beat() -> None:
     """The work of this context got on; nothing where nobody counts."""
     pulse = _OURS.get()
-    if pulse is not None:
+    while pulse is not None:
         pulse.beats += 1
+        pulse = pulse.above
 
 
 @contextmanager
 def carrying(pulse: Pulse) -> Iterator[None]:
-    """Whatever runs inside, and every task begun there, beats this pulse."""
+    """Whatever runs inside, and every task begun there, beats this pulse, and the one that was beaten before."""
+    pulse.above = _OURS.get()
     token = _OURS.set(pulse)
     try:
         yield

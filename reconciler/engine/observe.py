@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from reconciler.controller import Controller
-from reconciler.engine import faults
+from reconciler.engine import faults, heart
 from reconciler.engine.probes import Prober
 from reconciler.model.canonical import Json, digest
 from reconciler.model.endpoint import Endpoint
@@ -25,6 +26,8 @@ T = TypeVar("T")
 WIDTH = 16
 # Seconds for one resource; a host that is slower than this has not answered.
 PATIENCE = 60.0
+# Large copies take longer to read: they are waited for as long as they keep coming, at no less than so many bytes a second.
+SLOWEST = 4 * 1024 * 1024
 
 
 async def observe(
@@ -45,7 +48,7 @@ async def observe(
             return Unknown(f"no kind {ref.kind} is installed")
         async with gate:
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with _patience(records.get(ref)):
                     return await controller.observe(wants.get(ref), records.get(ref), reads)
             except TimeoutError:
                 return Unknown(f"no answer within {PATIENCE:.0f} s")
@@ -57,6 +60,37 @@ async def observe(
                 return Unknown(named.message)
 
     return dict(zip(refs, await asyncio.gather(*(one(ref) for ref in refs)), strict=True))
+
+
+def _kept(record: Record | None) -> int:
+    """Bytes that hosts keep of a resource by the record, all copies together."""
+    if record is None or not record.outputs.get("files"):
+        return 0
+    size: int = sum(file["size"] for file in record.outputs["files"])
+    return size * len(record.outputs.get("replicas") or ())
+
+
+@contextlib.asynccontextmanager
+async def _patience(record: Record | None) -> AsyncIterator[None]:
+    """TimeoutError in the block after PATIENCE seconds; where copies are large, not while they keep coming fast enough."""
+    loop, pulse = asyncio.get_running_loop(), heart.Pulse()
+    began = loop.time()
+    later: asyncio.TimerHandle
+    async with asyncio.timeout(None) as limit:
+
+        def look(before: int) -> None:
+            nonlocal later
+            if pulse.beats > before and loop.time() < began + PATIENCE + _kept(record) / SLOWEST:
+                later = loop.call_later(PATIENCE, look, pulse.beats)
+            else:
+                limit.reschedule(loop.time())
+
+        later = loop.call_later(PATIENCE, look, 0)
+        try:
+            with heart.carrying(pulse):
+                yield
+        finally:
+            later.cancel()
 
 
 def networks(wants: Mapping[ResourceRef, Resource], records: Mapping[ResourceRef, Record]) -> dict[str, Json]:

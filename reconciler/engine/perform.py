@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -16,6 +15,7 @@ from reconciler.model.codec import encode, timestamp
 from reconciler.model.effect import Attest, Await, Broadcast, Effect, Generate, Release, Renew, Retract, Store, Submit
 from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Conflict, Refused, RemoteProtocolError, Unavailable
+from reconciler.model.intent import RunState
 from reconciler.model.ref import Outpoint
 from reconciler.ports import Ports
 from reconciler.wire import document
@@ -85,19 +85,29 @@ async def _submit(effect: Submit, ports: Ports) -> Result:
     # What was broadcast is paid for, so a host's final no is a fact to record and repair later, not the end of the run.
     settled = not any(answer.get("retry") for answer in results.values())
     if len(confirmed) >= needed or settled:
-        return {**results, "quorum": {"needed": needed, "got": len(confirmed)}}
+        # What only retires has no record that could be repaired: whoever has not heard of it is told later.
+        farewell = {"late": _late(effect, answers)} if effect.gone and not effect.want else {}
+        return {**results, "quorum": {"needed": needed, "got": len(confirmed)}, **farewell}
     why = "; ".join(f"{name}: {answer['error']}" for name, answer in results.items() if answer.get("error"))
     raise Unavailable("not-admitted", f"cannot confirm {effect.txid} on {needed} of {len(effect.hosts)} hosts: {why}")
 
 
 async def retract(effect: Retract, ports: Ports) -> Result:
     """Tell each host, and say which of them are still to be told."""
-    beef = beef_of(ports.ledger, effect.txid)
     told = Submit(effect.txid, effect.topics, effect.hosts, {}, effect.gone, effect.owner)
-    answers = await asyncio.gather(*(_submit_to(host, told, beef, ports) for host in effect.hosts))
-    silent = tuple(host for host, answer in zip(effect.hosts, answers, strict=True) if answer.get("retry"))
-    late = encode(replace(effect, hosts=silent)) if silent else None
-    return {**dict(zip((host.name for host in effect.hosts), answers, strict=True)), "late": late}
+    try:
+        beef = beef_of(ports.ledger, effect.txid)
+    except Unavailable as error:
+        answers = [{"error": error.message, "retry": True} for _ in effect.hosts]
+    else:
+        answers = await asyncio.gather(*(_submit_to(host, told, beef, ports) for host in effect.hosts))
+    return {**dict(zip((host.name for host in effect.hosts), answers, strict=True)), "late": _late(effect, answers)}
+
+
+def _late(effect: Submit | Retract, answers: Sequence[Mapping[str, Any]]) -> Json:
+    """The Retract still to be made, or null. A host that said no is told again: a reorg may have made our proofs stale."""
+    left = tuple(host for host, answer in zip(effect.hosts, answers, strict=True) if not answer.get("confirmed"))
+    return encode(Retract(effect.txid, effect.topics, left, effect.gone, effect.owner)) if left else None
 
 
 async def _submit_to(host: Endpoint, effect: Submit, beef: bytes, ports: Ports) -> dict[str, Any]:
@@ -164,8 +174,28 @@ async def _store(effect: Store, ports: Ports) -> Result:
 
 
 async def _release(effect: Release, ports: Ports) -> Result:
-    await ports.storage.release(effect.host, effect.digest)
+    if _shared(effect, ports):
+        return {}
+    try:
+        await ports.storage.release(effect.host, effect.digest)
+    except (Unavailable, Refused, RemoteProtocolError) as error:
+        return {"late": error.message}
     return {}
+
+
+def _shared(effect: Release, ports: Ports) -> bool:
+    """Whether anything else rests on the same bytes: another record on that host, or a run that is placing them now."""
+    records = ports.ledger.read(ports.clock.now()).records
+    for ref, record in records.items():
+        if str(ref) != effect.owner and effect.digest in ((record.outputs.get("replicas") or {}).get(effect.host.name) or {}):
+            return True
+    with ports.ledger.begin() as tx:
+        bodies = [
+            (run.subject.get("change") or {}).get("body") or {}
+            for run in tx.runs(state=RunState.OPEN)
+            if run.key != f"ref/{effect.owner}"
+        ]
+    return any(file["sha256"] == effect.digest for body in bodies for file in body.get("files") or ())
 
 
 async def _misplaced(effect: Effect, ports: Ports) -> Result:

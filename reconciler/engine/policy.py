@@ -32,6 +32,22 @@ def kept(facts: Mapping[str, Json], policy: Mapping[str, Json]) -> dict[str, Jso
     return {name: value for name, value in {**facts, **policy}.items() if value is not None}
 
 
+def block_of(record: Record) -> dict[str, Json]:
+    """The lifecycle block of a manifest that says what the record kept; what stands at its default is left out."""
+    life = recalled(record)
+    drift: dict[str, Json] = {} if life.correct_drift else {"correct": "never"}
+    drift |= {"ignore": list(life.ignore)} if life.ignore else {}
+    pause = {"reason": life.suspend.reason, "until": life.suspend.until} if life.suspend else {}
+    block: dict[str, Json] = {
+        "deletionPolicy": None if life.deletion_policy is DeletionPolicy.RETIRE else life.deletion_policy.value,
+        "prune": None if life.prune is Prune.CONFIRM else life.prune.value,
+        "drift": drift or None,
+        "suspend": {name: value for name, value in pause.items() if value is not None} or None,
+        "maxSpend": life.max_spend,
+    }
+    return {name: value for name, value in block.items() if value is not None}
+
+
 def recalled(record: Record) -> Lifecycle:
     """The lifecycle as the record kept it. What only ordered the work is forgotten."""
     facts = record.status.facts

@@ -19,7 +19,7 @@ from reconciler.model.codec import timestamp
 from reconciler.model.errors import Attention
 from reconciler.model.ref import Outpoint, ResourceRef
 from reconciler.model.status import Condition, Truth
-from reconciler.ports import LedgerTransaction, Ports
+from reconciler.ports import LedgerTransaction, LedgerView, Ports
 
 log = logging.getLogger("reconciler.engine")
 
@@ -62,7 +62,7 @@ class Behind:
         )
 
 
-def behind(tx: LedgerTransaction) -> Behind | None:
+def behind(tx: LedgerView) -> Behind | None:
     """Why nothing may be spent; None while all is well."""
     kept = tx.get(_NAME)
     if not kept:

@@ -14,7 +14,7 @@ from reconciler.engine.observe import networks, snapshot
 from reconciler.engine.receive import FUNDING, keep, verified
 from reconciler.engine.run import Runner
 from reconciler.engine.survey import Survey
-from reconciler.kinds import adoption
+from reconciler.kinds import adoption, identity_keys
 from reconciler.kinds.adoption import Adopted
 from reconciler.kinds.local import LocalController
 from reconciler.kinds.network import Net, net_of, read_net
@@ -31,11 +31,15 @@ from reconciler.ports import Coin, Ports, Reads
 from reconciler.wire.tx import parse_tx
 
 ADOPTED, LEFT = "adopted", "left"
+# What a dry run would adopt.
+FOUND = "found"
 
 
 @dataclass(frozen=True, slots=True)
 class Find:
-    """What became of one resource that was not recorded: "adopted" with what was found, or "left" with the reason."""
+    """What became of one resource that was not recorded: "adopted" (in a dry run "found") with what there is, or "left" with the
+    reason.
+    """
 
     ref: ResourceRef
     what: str
@@ -51,17 +55,25 @@ class Purse:
 
 
 async def adopt(
-    runner: Runner, survey: Survey, by: str, only: Collection[ResourceRef] | None = None, outpoint: str = ""
+    runner: Runner,
+    survey: Survey,
+    by: str,
+    only: Collection[ResourceRef] | None = None,
+    outpoint: str = "",
+    *,
+    dry: bool = False,
 ) -> tuple[Find, ...]:
     """Record everything declared and unrecorded that is on the network and ours; or `only` some, with what they stand on.
 
-    With an `outpoint`, that of the one resource named: Conflict when somebody else's token is there.
+    With an `outpoint`, that of the one resource named: Conflict when somebody else's token is there. A `dry` run verifies all
+    of it and records nothing.
     """
     desired = survey.desired
     if desired is None:
         raise Refused("bad-manifests", "cannot adopt while the manifests have errors", hint="reconciler validate")
     wanted = _closure(desired, only) if only is not None else frozenset(desired.resources)
-    taker = _Taker(runner, survey, desired, snapshot(runner.ports, networks(desired.resources, survey.recorded.records)), by)
+    reads = snapshot(runner.ports, networks(desired.resources, survey.recorded.records))
+    taker = _Taker(runner, survey, desired, reads, by, dry)
     known = dict(survey.recorded.records)
     order = topological(wanted, {ref: desired.resources[ref].requires for ref in wanted}, rank_of(runner.kinds))
     if outpoint:
@@ -78,7 +90,7 @@ async def adopt(
             continue
         if record is not None:
             known[ref] = record
-        found.append(Find(ref, ADOPTED if record is not None else LEFT, detail))
+        found.append(Find(ref, LEFT if record is None else FOUND if dry else ADOPTED, detail))
     return tuple(found)
 
 
@@ -114,9 +126,10 @@ class _Taker:
     desired: DesiredState
     reads: Reads
     by: str
+    dry: bool = False
 
     async def take(self, want: Resource, known: Mapping[ResourceRef, Record]) -> tuple[Record | None, str]:
-        """The record that was written and what it rests on; or None and why there is none."""
+        """The record that was written, or would be, and what it rests on; or None and why there is none."""
         missing = sorted(ref for ref in want.requires if ref not in known)
         if missing:
             return None, f"it requires {missing[0]}, which is not recorded"
@@ -127,7 +140,11 @@ class _Taker:
         found = await self._look(want, body, isinstance(seen, Absent))
         if found is None:
             return None, "nothing of it is on the network; apply makes it"
-        return await self._enter(want, found), _told(found)
+        record = await self._enter(want, found)
+        if want.ref.kind == "Identity":
+            # What stands on it may be signed with any of its keys.
+            self.runner.ports.wallet.know(identity_keys.ring(want.ref.name, want.spec, found.outputs).sources)
+        return record, _told(found)
 
     async def require_ours(self, ref: ResourceRef, outpoint: str) -> None:
         want = self.desired.resources[ref]
@@ -144,7 +161,7 @@ class _Taker:
     async def _look(self, want: Resource, body: dict[str, Json], absent: bool) -> Adopted | None:
         if isinstance(self.runner.kinds[want.ref.kind], LocalController):
             return Adopted(body, {})
-        if not adoption.knows(want.ref.kind) or not self.reads.wallet.exists(adoption.owner_of(want)):
+        if not adoption.knows(want.ref.kind) or not adoption.signers(want, self.reads):
             return None
         if want.ref.kind == "Identity" and (absent or not want.spec.get("register")):
             return adoption.unregistered(want, body, self.reads)
@@ -171,6 +188,8 @@ class _Taker:
         now = ports.clock.now()
         change = Change(want.ref, Verb.CREATE, Reason.UNMANAGED, found.version, after=want, body=found.body)
         record = record_of(change, found.outputs, self.desired.revision, now, (0, 0), "", {})
+        if self.dry:
+            return record
         async with self.runner.lease(f"ref/{want.ref}") as lease:
             with ports.ledger.begin() as tx:
                 tx.check_fence(lease.key, lease.fence)

@@ -21,6 +21,7 @@ from reconciler.model.plan import Plan
 from reconciler.model.review import CommitStatus, Proposal, State
 from reconciler.model.standing import Standing
 from reconciler.planner import phrases
+from reconciler.planner.guard import APPROVALS
 from reconciler.planner.markdown import as_markdown
 from reconciler.planner.planfile import write_plan
 from reconciler.ports import Ports, Reviewers
@@ -57,10 +58,12 @@ def _fares(mode: str, plan: Plan, report: Report | None) -> tuple[State, str]:
         if done < len(plan.acting):
             return State.PENDING, _line(f"{done} of {acting} done, the rest is on its way")
         return State.SUCCESS, _line(f"{acting} carried out")
-    if plan.refusals:
-        return State.FAILURE, _line("refused: " + "; ".join(guard.message for guard in plan.refusals))
+    if refused := [guard.message for guard in plan.refusals if guard.name != APPROVALS]:
+        return State.FAILURE, _line("refused: " + "; ".join(refused))
     if plan.acting:
         waits = "waits for approval" if mode == "propose" else f"not carried out, the mode is {mode}"
+        # That people have yet to sign is no failure of the commit.
+        waits = next((f"waits: {guard.message}" for guard in plan.refusals), waits)
         return State.PENDING, _line(f"{plan.id}: {acting} for {cost}, {waits}")
     return State.SUCCESS, _line(f"{phrases.count(len(plan.changes), 'resource')} as declared")
 

@@ -17,6 +17,7 @@ from reconciler.engine.budget import require, require_own
 from reconciler.engine.drive import drive, unvetted
 from reconciler.engine.finish import finish, halt, release
 from reconciler.engine.journal import Budget, Journal, has_signed
+from reconciler.engine.moving import move
 from reconciler.engine.progress import Progress, Watcher
 from reconciler.engine.readonly import require_writable
 from reconciler.engine.route import pays, route_of
@@ -60,31 +61,56 @@ class Runner:
     checked: dict[str, datetime] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
 
-    async def change(self, change: Change, lineage: str, revision: str, passed: frozenset[str] = frozenset()) -> Outcome:
+    async def change(
+        self, change: Change, lineage: str, revision: str, passed: frozenset[str] = frozenset(), plan: str = ""
+    ) -> Outcome:
         """Begin or resume the run of a planned change. Conflict when the resource moved since the plan was made; GuardRefused
-        when a budget has no room for it any more and its guard is not among those that were let `passed`.
+        when a budget has no room for it any more and its guard is not among those that were let `passed`. `plan` is the id of the
+        plan, for the journal.
         """
         # Taken before what was only known after apply is filled in: whoever holds the plan must find the run again.
         key, run_id = f"ref/{change.ref}", change.run_id(lineage)
         async with self.lease(key) as lease:
+            if change.before is not None and change.before.ref != change.ref:
+                await self._carry_over(change, {"revision": revision, "plan": plan})
             with self.ports.ledger.begin() as tx:
                 require_writable(tx)
                 run, record = tx.run(run_id), tx.record(change.ref)
             fits(change, run, record)
+            if change.verb is Verb.MOVE and record is not None:
+                self.watch(Progress("run.done", key, change.verb.value))
+                return Done(record.outputs)
             if run is not None and run.state is RunState.DONE:
                 self.watch(Progress("run.skipped", key, change.verb.value))
                 return Done(record.outputs if record else {})
             if run is None:
                 # Whatever may turn out stale is looked at before anything is written down that would have to be finished.
-                self._stage(change)
+                await self._stage(change)
                 await self._check(change)
                 with self.ports.ledger.begin() as tx:
                     tx.check_fence(lease.key, lease.fence)
                     supersede(tx, key, self.ports.clock.now())
-                    subject = {"change": encode(self._resolved(tx, change)), "revision": revision}
+                    subject = {"change": encode(self._resolved(tx, change)), "revision": revision, "plan": plan}
                     require_own(tx, change, passed)
                     run = self._open(tx, Run(run_id, key, subject, __version__), change.ref.kind, change.cost.satoshis, passed)
             return await self._carry_out(run, lease)
+
+    async def _carry_over(self, change: Change, said: Mapping[str, Json]) -> None:
+        """Give the record its new name before anything else is done to it: one commit, which no later crash undoes.
+
+        Nothing where that was done before; Conflict, and nothing is moved, when it is not the record the plan was made for.
+        """
+        assert change.before is not None
+        old, known = change.before.ref, self.ports.ledger.read(self.ports.clock.now()).records
+        if old not in known:
+            return
+        async with self.lease(f"ref/{old}") as lease:
+            with self.ports.ledger.begin() as tx:
+                require_writable(tx)
+                tx.check_fence(lease.key, lease.fence)
+                supersede(tx, lease.key, self.ports.clock.now())
+                move(tx, known, old, change.ref, self.kinds, self.ports.clock.now(), said)
+                fits(change, None, tx.record(change.ref))
 
     async def resume(self, run: Run) -> Outcome:
         """Drive an open run to its end, from the journal alone."""
@@ -108,15 +134,16 @@ class Runner:
     async def funding(
         self,
         funding: Funding,
-        plan_id: str,
+        run_id: str,
         via: tuple[Endpoint, ...],
         headers: Endpoint | None = None,
         passed: frozenset[str] = frozenset(),
     ) -> Outcome:
-        """Split coins once, so that every paying change has one of its own. `headers` tells whether they are there still."""
+        """Split coins, once by this run, so that every paying change has one of its own. `headers` tells whether they are
+        there still.
+        """
         key = f"funding/{funding.chain}"
         async with self.lease(key) as lease:
-            run_id = f"run_{plan_id}_{funding.chain}"
             with self.ports.ledger.begin() as tx:
                 require_writable(tx)
                 run = tx.run(run_id)
@@ -175,7 +202,7 @@ class Runner:
         outcome: Outcome
         try:
             if not journal.signed:
-                self._stage(change)
+                await self._stage(change)
             vetting = partial(vet, self.ports, headers=pays(change).headers) if change.needs else unvetted
             outcome = await drive(journal, steps, self.ports, budget, self.watch, lease.attempts, route, vetting)
         except Conflict as error:
@@ -241,13 +268,14 @@ class Runner:
                         sources |= identity_keys.ring(ref.name, record.body["spec"], record.outputs).sources
         self.ports.wallet.know(sources)
 
-    def _stage(self, change: Change) -> None:
+    async def _stage(self, change: Change) -> None:
         """Keep our own copies of its content files, so that the run can finish even if they are edited meanwhile."""
         for file in change.body.get("files") or () if change.verb not in (Verb.DELETE, Verb.FORGET) else ():
             if not self.ports.blobs.has(file["sha256"]):
                 path, sha256 = file["path"], file["sha256"]
                 place = self.root / path if self.root is not None else self.ports.source.locate(path, sha256)
-                self.ports.blobs.adopt(place, sha256)
+                # Gigabytes take their time, in which leases must be renewed.
+                await asyncio.to_thread(self.ports.blobs.adopt, place, sha256)
 
     async def _check(self, change: Change) -> None:
         """Before it signs or pays anything: the keys are those on record, and the ledger is the newest there is."""

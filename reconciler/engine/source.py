@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 from reconciler.manifest.load import Loaded
 from reconciler.model.canonical import Json
 from reconciler.model.codec import timestamp
 from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.record import RecordedState
 from reconciler.model.ref import Position
 from reconciler.model.standing import Standing
 from reconciler.ports import Ports
 
 log = logging.getLogger("reconciler.engine")
 
-# Faults of a reading that is already over when it is told of: somebody writes just now. The next try is seconds away.
-_PASSING = frozenset({"source-moving", "source-unreadable"})
+# Of a reading that is already over when it is told of: somebody writes just now. The next try is seconds away.
+MOVING = "source-moving"
 
 
 def unread(error: ReconcilerError) -> Loaded:
     """A source that cannot be read, as manifests with one fault: the last good revision stays desired. Raises what will pass."""
-    if error.code in _PASSING:
+    if error.code == MOVING:
         raise error
     fault = Diagnostic(Severity.ERROR, "E0404", error.message, Position("source", 1, 1), hint=error.hint)
     return Loaded(None, (fault,), 0, 0, {})
+
+
+def emptied(loaded: Loaded, recorded: RecordedState) -> Loaded:
+    """Manifests that declare nothing at all while much is recorded, as manifests with a fault: more often a wrong directory, or a
+    disk that is not mounted, than a wish.
+    """
+    records = len(recorded.records)
+    if loaded.desired is None or loaded.desired.resources or not records:
+        return loaded
+    count = f"{records} resource is recorded" if records == 1 else f"{records} resources are recorded"
+    hint = "reconciler destroy, or apply --approve empty-source, retires everything"
+    fault = Diagnostic(Severity.ERROR, "E0406", f"nothing is declared, and {count}", Position("source", 1, 1), hint=hint)
+    return replace(loaded, desired=None, diagnostics=(*loaded.diagnostics, fault))
 
 
 def note(ports: Ports, fault: str, revision: str) -> None:

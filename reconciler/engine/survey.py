@@ -11,7 +11,9 @@ from reconciler.controller import Controller
 from reconciler.engine import pause, source
 from reconciler.engine.anchor import declare
 from reconciler.engine.journal import has_signed
+from reconciler.engine.moving import shifted
 from reconciler.engine.observe import networks, observe
+from reconciler.engine.owncost import own_costs
 from reconciler.engine.policy import recalled
 from reconciler.engine.readonly import behind
 from reconciler.kinds import identity_keys
@@ -97,18 +99,25 @@ class Surveyor:
         refresh: bool = True,
         only: Iterable[ResourceRef] | None = None,
         instead: DesiredState | None = None,
+        pays: FeeRate | None = None,
+        renames: bool = True,
     ) -> Survey:
         """Look at everything, or at `only` some. Without `refresh` the records are believed.
 
-        `desired` stands in while the manifests have errors; `instead` is asked for whatever they say.
+        `desired` stands in while the manifests have errors or declare nothing; `instead` is asked for whatever they say.
+        `pays` is the fee rate of every transaction, where it is not to be the one that the broadcasters ask. Without `renames`
+        records keep the names they have.
         """
         await self.ports.source.refresh()
         desired = instead or desired
-        loaded = self.load() if desired is None else self._load_or_say_why()
-        wanted, recorded = pause.in_force(instead or loaded.desired or desired, thawed(self.ports), self.ports.clock.now())
+        recorded = thawed(self.ports)
+        loaded = self.load() if desired is None else source.emptied(self._load_or_say_why(), recorded)
+        asked = instead or loaded.desired or desired
+        recorded = shifted(recorded, asked, self.kinds) if renames else recorded
+        wanted, recorded = pause.in_force(asked, recorded, self.ports.clock.now())
         wants = wanted.resources if wanted else {}
         self.ports.wallet.know(key_sources(wanted, recorded))
-        rates, notes = await fee_rates(networks(wants, recorded.records), self.ports)
+        rates, notes = await fee_rates(networks(wants, recorded.records), self.ports, pays)
         if refresh:
             seen = await observe(wants, recorded.records, self.kinds, self.ports, only)
         else:
@@ -119,7 +128,13 @@ class Surveyor:
         return Survey(loaded, wanted, recorded, seen, rates, tuple(notes), told)
 
     def plan(self, survey: Survey, limits: Limits) -> Plan:
-        """The difference, priced. Pure from here on."""
+        """The difference, priced. Against a resource's own maxSpend counts what its generation has cost so far."""
+        made = self._planned(survey, limits)
+        own = own_costs(self.ports.ledger, made)
+        return self._planned(replace(survey, recorded=replace(survey.recorded, own=own)), limits) if own else made
+
+    def _planned(self, survey: Survey, limits: Limits) -> Plan:
+        """Pure from here on."""
         desired = survey.desired or DesiredState(survey.recorded.lineage, self.environment, {})
         return plan(
             desired,
@@ -134,8 +149,11 @@ class Surveyor:
         )
 
 
-async def fee_rates(specs: Mapping[str, Json], ports: Ports) -> tuple[dict[str, FeeRate], list[str]]:
-    """What each network's broadcasters ask, refused above `fees.max`; a silent network has no rate and nothing is priced."""
+async def fee_rates(specs: Mapping[str, Json], ports: Ports, pays: FeeRate | None = None) -> tuple[dict[str, FeeRate], list[str]]:
+    """What each network's broadcasters ask, or what somebody `pays` instead: Refused when it is less than they ask.
+
+    A rate above `fees.max` is none, as is that of a network without broadcasters, and nothing is priced.
+    """
 
     async def one(name: str) -> tuple[str, FeeRate | None, str]:
         net = read_net(name, specs[name])
@@ -145,9 +163,16 @@ async def fee_rates(specs: Mapping[str, Json], ports: Ports) -> tuple[dict[str, 
             rate = await ports.chain.fee_rate(net.broadcasters)
         except ReconcilerError as error:
             return name, None, f"Network/{name}: {error.message}"
-        if net.max_rate and rate.satoshis * net.max_rate[1] > net.max_rate[0] * rate.bytes:
-            return name, None, f"Network/{name} asks {rate.satoshis} sat per {rate.bytes} bytes, more than fees.max"
-        return name, rate, ""
+        asks = f"Network/{name} asks {rate.satoshis} sat per {rate.bytes} bytes"
+        if pays is not None and pays.below(rate):
+            message = f"cannot pay {pays.satoshis} sat per {pays.bytes} bytes: {asks}"
+            raise Refused("fee-rate", message, hint="name a higher --fee-rate, or none, to pay what is asked")
+        if net.max_rate and FeeRate(*net.max_rate).below(pays or rate):
+            said = (
+                f"{asks}, more than" if pays is None else f"Network/{name}: {pays.satoshis} sat per {pays.bytes} bytes are above"
+            )
+            return name, None, f"{said} fees.max"
+        return name, pays or rate, ""
 
     answers = await asyncio.gather(*(one(name) for name in sorted(specs)))
     return {name: rate for name, rate, _ in answers if rate}, [note for _, _, note in answers if note]
@@ -219,8 +244,8 @@ def _steady(seen: Observation) -> Observation:
 
 def alarm(ports: Ports) -> str:
     """Why nothing may be spent, and the ways out; empty while all is well."""
-    with ports.ledger.begin() as tx:
-        found = behind(tx)
+    with ports.ledger.view() as view:
+        found = behind(view)
     return f"READ ONLY: {found.message}. Nothing is spent: {found.hint}" if found else ""
 
 

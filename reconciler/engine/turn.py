@@ -44,7 +44,8 @@ def supersede(tx: LedgerTransaction, key: str, now: datetime) -> None:
 
 def _is(record: Record, before: Record) -> bool:
     """Whether the record is the one the plan was made for; its status may have moved."""
-    return (record.uid, record.generation) == (before.uid, before.generation) and same(record.outputs, before.outputs)
+    alike = same(record.outputs, before.outputs) and same(record.body, before.body)
+    return alike and (record.uid, record.generation) == (before.uid, before.generation)
 
 
 def _stale(change: Change, why: str) -> Conflict:

@@ -7,11 +7,11 @@ manifests do now, the body is put back to what the document says, so that the ne
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.kinds import advertisement, audit, dataset, identity, lookups, placement
+from reconciler.kinds import adoption_keys, advertisement, audit, dataset, identity, identity_keys, lookups, placement, restating
 from reconciler.kinds import document as documents
 from reconciler.kinds.network import Net, net_of
 from reconciler.kinds.token import Token
@@ -30,8 +30,6 @@ Content = Callable[[Net, str], Awaitable[bytes | None]]
 Body = Mapping[str, Any]
 # What a document says of its place among versions rather than of the resource.
 _PLACE = ("sequence", "previous")
-# The name of a price that a document states and no manifest names any more.
-_UNNAMED = "no-longer-declared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +44,31 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True)
 class _Sealed:
-    """The newest live descriptor of a subject and the document it anchors; `tokens` are all live ones, newest first."""
+    """The newest live descriptor of a subject and the document it anchors; `said` are all live ones, newest first."""
 
     document: Mapping[str, Json]
-    core: Mapping[str, Any]
-    previous: str | None
-    tokens: tuple[Token, ...]
+    full: Mapping[str, Any]
+    signer: str
+    said: Mapping[str, descriptor.Descriptor]
     proofs: Mapping[str, bytes]
+
+    @property
+    def core(self) -> Mapping[str, Any]:
+        """The statement without its place among versions."""
+        return {name: value for name, value in self.full.items() if name not in _PLACE}
+
+    @property
+    def previous(self) -> str | None:
+        return self.full.get("previous")
+
+    def tokens(self, subject: str, names: Mapping[str, str]) -> list[Token]:
+        """As a record keeps them; `names` are those of the keys that made them, by public key."""
+        return [
+            documents.anchor(names[one.identity.hex()], one.identity.hex(), subject, self.document, one.version).recorded(
+                outpoint
+            )
+            for outpoint, one in self.said.items()
+        ]
 
     @property
     def version(self) -> int:
@@ -62,46 +78,61 @@ class _Sealed:
 async def adopt(want: Resource, body: Body, reads: Reads, content: Content) -> Adopted | None:
     """The resource as the network shows it; None where it shows nothing of ours. `body` is what is asked for now.
 
+    An Identity comes with all its keys; anything else with the one that signed it, which may be a key that was replaced.
+
     Refused where a token is there and what it rests on cannot be had; RemoteProtocolError where a document is not what its
     token says; Conflict where somebody else signed it.
     """
-    owner = owner_of(want)
-    key = reads.wallet.public_key(owner)
-    sealed = await _sealed(want, owner, key, net_of(body), reads, content)
+    names = signers(want, reads)
+    sealed = await _sealed(want, names, net_of(body), reads, content)
     if sealed is None:
         return None
-    kind, name = want.ref
-    stated, restated = _KINDS[kind]
-    if digest(stated(name, body, key)) != digest(sealed.core):
-        body = restated(body, sealed.core)
-        if digest(stated(name, body, key)) != digest(sealed.core):
-            hint = f"retire it (reconciler destroy --target {want.ref}) with the program that made it"
-            raise Refused("cannot-restate", f"cannot adopt {want.ref}: its document says what no manifest can say", hint=hint)
+    kind, key, kept = want.ref.kind, sealed.signer, list[identity_keys.Key]()
+    if kind == "Identity":
+        live = {one.identity.hex() for one in sealed.said.values()}
+        kept = adoption_keys.ring(want, sealed.full, key, names[key], live, reads)
+        body = {**body, "spec": adoption_keys.applied(body["spec"], kept)}
+    elif identity.key_in(body) != key:
+        body = _signed_by(body, key, names[key])
+    body = restating.restated(want.ref, body, sealed.core, key, kept)
     more = await _MORE[kind](want, body, key, sealed, reads, content)
-    outputs = {"publicKey": key, "document": sealed.document, "tokens": list(sealed.tokens), **more.outputs}
+    owners = {**names, **{one["publicKey"]: one["name"] for one in kept}}
+    outputs = {"publicKey": key, "document": sealed.document, "tokens": sealed.tokens(str(want.ref), owners), **more.outputs}
+    if kind == "Identity":
+        outputs |= {**_keys(want, names[key], reads), **({"keys": kept} if kept else {})}
     return Adopted(more.body, outputs, sealed.version, {**sealed.proofs, **more.proofs})
+
+
+def _signed_by(body: Body, key: str, handle: str) -> Body:
+    """The body as it was under an earlier key of its Identity: the next plan rolls it over to the present one."""
+    name = body["spec"]["identityRef"]
+    exported = {"publicKey": key, **({"key": handle} if handle != name else {})}
+    return {**body, "using": {**body["using"], f"Identity/{name}": exported}}
 
 
 def knows(kind: str) -> bool:
     """Whether things of this kind can be told from their tokens."""
-    return kind in _KINDS
+    return kind in restating.KINDS
 
 
-def owner_of(want: Resource) -> str:
-    """The name of the key that signs for a resource."""
-    return want.ref.name if want.ref.kind == "Identity" else str(want.spec["identityRef"])
+def signers(want: Resource, reads: Reads) -> dict[str, str]:
+    """Public key -> its name, of every key at hand that can have signed a resource."""
+    if want.ref.kind == "Identity":
+        return identity_keys.signers(want.ref.name, reads, ())
+    name = str(want.spec["identityRef"])
+    return identity_keys.signers(name, reads, identity_keys.recorded(name, reads))
 
 
 def unregistered(want: Resource, body: Body, reads: Reads) -> Adopted:
     """An Identity of which there is a key and nothing on the network."""
     spec = {**want.spec, "register": False}
-    outputs = {**_keys(want, reads), "document": None, "tokens": [], "replicas": {}}
+    outputs = {**_keys(want, want.ref.name, reads), "document": None, "tokens": [], "replicas": {}}
     return Adopted({**body, "spec": spec} if want.spec.get("register") else body, outputs)
 
 
 async def require_ours(want: Resource, net: Net, outpoint: str, reads: Reads) -> None:
-    """Conflict, naming the owner, unless the token at `outpoint` describes this resource and our key made it."""
-    key = reads.wallet.public_key(owner_of(want))
+    """Conflict, naming the owner, unless the token at `outpoint` describes this resource and a key of ours made it."""
+    keys = signers(want, reads)
     question = lookups.Question(
         descriptor.SERVICE, {"outpoint": outpoint}, lambda script: bool(descriptor.parse_descriptor(script))
     )
@@ -109,8 +140,9 @@ async def require_ours(want: Resource, net: Net, outpoint: str, reads: Reads) ->
     if outpoint not in found:
         raise Refused("not-found", f"cannot import {want.ref}: no host of Network/{net.name} lists {outpoint}")
     said = _descriptor_at(found[outpoint], outpoint)
-    if said.identity.hex() != key:
-        raise Conflict("other-owner", f"cannot import {want.ref}: {outpoint} belongs to {said.identity.hex()}, not to {key}")
+    if said.identity.hex() not in keys:
+        ours = " or ".join(keys) or "us"
+        raise Conflict("other-owner", f"cannot import {want.ref}: {outpoint} belongs to {said.identity.hex()}, not to {ours}")
     if said.subject != str(want.ref):
         raise Conflict("other-subject", f"cannot import {want.ref}: {outpoint} describes {said.subject}")
 
@@ -118,9 +150,10 @@ async def require_ours(want: Resource, net: Net, outpoint: str, reads: Reads) ->
 # --- the token and its document ------------------------------------------------------------------------
 
 
-async def _sealed(want: Resource, owner: str, key: str, net: Net, reads: Reads, content: Content) -> _Sealed | None:
+async def _sealed(want: Resource, keys: Collection[str], net: Net, reads: Reads, content: Content) -> _Sealed | None:
     subject = str(want.ref)
-    shown = await lookups.shown(reads, net, lookups.of_subject(key, subject))
+    pages = await reads.together([lookups.shown(reads, net, question) for question in identity_keys.questions(keys, subject)])
+    shown = {outpoint: beef for page in pages for outpoint, beef in page.items()}
     if not shown:
         return None
     said = {outpoint: _descriptor_at(beef, outpoint) for outpoint, beef in shown.items()}
@@ -131,8 +164,10 @@ async def _sealed(want: Resource, owner: str, key: str, net: Net, reads: Reads, 
         hint = "bring back a storage host that keeps it, or the blobs of the lost state directory"
         raise Refused("no-document", f"cannot adopt {subject}: nobody has its document {newest.digest}", hint=hint)
     document, signer = open_envelope(envelope)
-    if signer != key:
-        raise Conflict("other-owner", f"cannot adopt {subject}: its document is signed by {signer}, not by {key}")
+    if signer not in keys:
+        ours = " or ".join(keys)
+        hint = "name the place of that key, under key or rotation.next of the Identity"
+        raise Conflict("other-owner", f"cannot adopt {subject}: its document is signed by {signer}, not by {ours}", hint=hint)
     if document.get("sequence") != newest.version:
         raise RemoteProtocolError(f"cannot adopt {subject}: token and document are of different versions")
     core = {name: value for name, value in document.items() if name not in _PLACE}
@@ -143,8 +178,7 @@ async def _sealed(want: Resource, owner: str, key: str, net: Net, reads: Reads, 
         "content": digest(core),
         "sequence": newest.version,
     }
-    tokens = tuple(documents.anchor(owner, key, subject, kept, said[o].version).recorded(o) for o in order)
-    return _Sealed(kept, core, document.get("previous"), tokens, shown)
+    return _Sealed(kept, document, signer, {outpoint: said[outpoint] for outpoint in order}, shown)
 
 
 def _descriptor_at(beef: bytes, outpoint: str) -> descriptor.Descriptor:
@@ -177,23 +211,23 @@ async def _copy(reads: Reads, host: Endpoint, sha256: str) -> dict[str, Json] | 
 # --- what each kind keeps besides ----------------------------------------------------------------------
 
 
-def _keys(want: Resource, reads: Reads) -> dict[str, Json]:
+def _keys(want: Resource, handle: str, reads: Reads) -> dict[str, Json]:
+    """What an Identity exports of the key that the wallet calls so."""
     names = [subkey["name"] for subkey in want.spec.get("subkeys") or ()]
-    subkeys = {name: reads.wallet.public_key(f"{want.ref.name}#{name}") for name in names}
-    return {"publicKey": reads.wallet.public_key(want.ref.name), "subkeys": subkeys}
+    subkeys = {name: reads.wallet.public_key(f"{handle}#{name}") for name in names}
+    return {"publicKey": reads.wallet.public_key(handle), "subkeys": subkeys}
 
 
 async def _alone(want: Resource, body: Body, key: str, sealed: _Sealed, reads: Reads, content: Content) -> Adopted:
     """A document that stands alone."""
     net = net_of(body)
     hosts = documents.document_hosts(str(want.ref), net)
-    outputs: dict[str, Any] = {"replicas": await _copies(net, hosts, [sealed.document["digest"]], reads)}
-    return Adopted(body, outputs | (_keys(want, reads) if want.ref.kind == "Identity" else {}))
+    return Adopted(body, {"replicas": await _copies(net, hosts, [str(sealed.document["digest"])], reads)})
 
 
 async def _advertised(want: Resource, body: Body, key: str, sealed: _Sealed, reads: Reads, content: Content) -> Adopted:
     """The SHIP and SLAP tokens that its document names, as far as they are there; the others the next plan makes."""
-    net, tokens = net_of(body), list(sealed.tokens)
+    net, tokens = net_of(body), list[Token]()
     proofs: dict[str, bytes] = {}
     there: dict[str, list[str]] = {"SHIP": [], "SLAP": []}
     for one in advertisement.adverts(body, key, net):
@@ -206,21 +240,22 @@ async def _advertised(want: Resource, body: Body, key: str, sealed: _Sealed, rea
         if list(spec.get(field_) or ()) != there[type_]:
             spec[field_] = there[type_]
     alone = await _alone(want, body, key, sealed, reads, content)
+    tokens += sealed.tokens(str(want.ref), signers(want, reads))
     ordered = sorted(tokens, key=lambda t: (t["type"], t["name"]))
     return Adopted({**body, "spec": spec}, {**alone.outputs, "domain": net.public_url, "tokens": ordered}, proofs=proofs)
 
 
 async def _published(want: Resource, body: Body, key: str, sealed: _Sealed, reads: Reads, content: Content) -> Adopted:
     """Files and where they are kept, and the tokens of the versions before."""
-    net, subject, ruled = net_of(body), str(want.ref), placement.rule_in(body)
-    hosts = net.storage if ruled else documents.placement(subject, net.storage, body["spec"].get("replicas", 1))
+    net, ruled = net_of(body), placement.rule_in(body)
     files = dataset.entries(body)
     digests = [str(sealed.document["digest"]), *dict.fromkeys(str(file["sha256"]) for file in files)]
-    replicas = await _copies(net, hosts, digests, reads)
+    # Wherever they are: under another name they were placed by that.
+    replicas = await _copies(net, net.storage, digests, reads)
     outputs: dict[str, Any] = {
         "files": files,
         "merkleRoot": dataset.merkle_root(files),
-        "previous": await _before(sealed, key, subject, net, reads, content),
+        "previous": await _before(sealed, net, reads, content),
         "replicas": replicas,
     }
     if ruled:
@@ -228,8 +263,11 @@ async def _published(want: Resource, body: Body, key: str, sealed: _Sealed, read
     return Adopted(body, outputs)
 
 
-async def _before(sealed: _Sealed, key: str, subject: str, net: Net, reads: Reads, content: Content) -> list[str]:
-    """The tokens of earlier versions, oldest first, as far back as the index of the header source and the documents go."""
+async def _before(sealed: _Sealed, net: Net, reads: Reads, content: Content) -> list[str]:
+    """The tokens of earlier versions, oldest first, as far back as the index of the header source and the documents go.
+
+    A version names the one before, whatever that was called and whichever key made it.
+    """
     found: list[str] = []
     at = sealed.previous
     while at is not None and at not in found and len(found) < sealed.version:
@@ -237,96 +275,15 @@ async def _before(sealed: _Sealed, key: str, subject: str, net: Net, reads: Read
         try:
             said = _descriptor_at(await reads.chain.beef(Outpoint.parse(at).txid, net.headers), at)
             envelope = await content(net, said.digest)
-            if envelope is None or (said.identity.hex(), said.subject) != (key, subject):
+            document, signer = open_envelope(envelope) if envelope is not None else ({}, "")
+            if signer != said.identity.hex():
                 break
-            at = open_envelope(envelope)[0].get("previous")
+            at = document.get("previous")
         except (Unavailable, Refused, RemoteProtocolError, IndexError):
             break
     return found[::-1]
 
 
-# --- a body that says what a document says -------------------------------------------------------------
-
-
-def _said(spec: Mapping[str, Json], names: Sequence[str], core: Mapping[str, Json]) -> dict[str, Json]:
-    """The spec with these fields as the document has them; what neither has stays as it is."""
-    out = dict(spec)
-    for name in names:
-        if name in core:
-            out[name] = core[name]
-        elif spec.get(name) not in (None, [], {}):
-            del out[name]
-    return out
-
-
-def _priced(spec: dict[str, Json], using: Mapping[str, Json], price: Json) -> dict[str, Json]:
-    """`using` with the price that a document states; the spec is made to name it."""
-    ref, rest = spec.get("pricePlanRef"), dict(using)
-    if price is None:
-        rest.pop(f"PricePlan/{spec.pop('pricePlanRef', None)}", None)
-    elif ref is None:
-        spec["pricePlanRef"] = _UNNAMED
-        rest[f"PricePlan/{_UNNAMED}"] = price
-    else:
-        rest[f"PricePlan/{ref}"] = price
-    return rest
-
-
-def _as_identity(body: Body, core: Mapping[str, Json]) -> Body:
-    return {**body, "spec": _said(body["spec"], identity.PROFILE, core)}
-
-
-def _as_audit(body: Body, core: Mapping[str, Json]) -> Body:
-    return {**body, "spec": {**body["spec"], **{name: core[name] for name in audit.STATED if name in core}}}
-
-
-def _as_advertisement(body: Body, core: Mapping[str, Any]) -> Body:
-    spec = _said(body["spec"], advertisement.TERMS, core)
-    offers = [dict(zip(("kind", "name"), offer.split("/", 1), strict=True)) for offer in core.get("offers") or ()]
-    if offers != [dict(item) for item in spec.get("for") or ()]:
-        spec["for"] = offers
-    using = _priced(spec, body["using"], core.get("price"))
-    net, place = net_of(body), f"Network/{spec['networkRef']}"
-    if core.get("url") != net.public_url:
-        using[place] = {**using[place], "gateway": {**(using[place].get("gateway") or {}), "publicUrl": core.get("url") or ""}}
-    return {**body, "spec": spec, "using": using}
-
-
-def _as_dataset(body: Body, core: Mapping[str, Any]) -> Body:
-    spec = _said(body["spec"], dataset.SAID, core)
-    price: Any = core.get("price")
-    own = isinstance(price, Mapping) and set(price) == {"model", "rate"} and price["model"] == "per-item"
-    if own and not spec.get("pricePlanRef"):
-        spec["price"], using = price["rate"], dict(body["using"])
-    else:
-        spec.pop("price", None)
-        using = _priced(spec, body["using"], price)
-    files = body["files"]
-    if dataset.entries({"spec": spec, "files": files}) != core.get("files"):
-        facts = [(f["path"], f["size"], f["sha256"], f["mediaType"]) for f in core.get("files") or ()]
-        files = [{"path": p, "size": s, "sha256": h, "media_type": m, "details": {}} for p, s, h, m in facts]
-    restated = {**body, "spec": spec, "files": files, "using": using}
-    text = dataset.describe(restated) if spec.get("describe") == "auto" else spec.get("description")
-    if text != core.get("description"):
-        spec.pop("describe", None)
-        spec.pop("description", None)
-        spec |= {"description": core["description"]} if core.get("description") else {}
-    return restated
-
-
-def _service(name: str, body: Body, key: str) -> Mapping[str, Json]:
-    return advertisement.service(name, body, key, net_of(body))
-
-
-_Stated = Callable[[str, Body, str], Mapping[str, Json]]
-_Restated = Callable[[Body, Mapping[str, Any]], Body]
-# What the document of a kind states, and how a body is made to say what a document states.
-_KINDS: Mapping[str, tuple[_Stated, _Restated]] = {
-    "Identity": (identity.profile, _as_identity),
-    "Advertisement": (_service, _as_advertisement),
-    "Dataset": (dataset.manifest, _as_dataset),
-    audit.KIND: (audit.statement, _as_audit),
-}
 _MORE: Mapping[str, Callable[[Resource, Body, str, _Sealed, Reads, Content], Awaitable[Adopted]]] = {
     "Identity": _alone,
     "Advertisement": _advertised,

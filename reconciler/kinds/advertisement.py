@@ -107,7 +107,11 @@ class AdvertisementController:
 
     def diff(self, body: Mapping[str, Json], was: Record, seen: Present) -> Sequence[FieldDelta]:
         """Hosts that lost a token, and storage hosts that lost the document."""
-        return [*tokens.token_drift(seen), *documents.copy_drift(was, seen, net_of(was.body), "document")]
+        return [
+            *documents.renamed(was),
+            *tokens.token_drift(seen),
+            *documents.copy_drift(was, seen, net_of(was.body), "document"),
+        ]
 
     def _transaction(
         self, change: Change, net: Net, public_key: str | None, document: documents.Document | None
@@ -146,7 +150,8 @@ class AdvertisementController:
         documents.document_hosts(str(change.ref), net)
         make, spend, _ = self._transaction(change, net, key_in(change.body), None)
         cost, needs = tokens.price(net, change, make, spend)
-        return (cost + documents.upkeep_cost(change, net) if self._stands(change, net) else cost), needs
+        stands = self._stands(change, net)
+        return cost + (documents.upkeep_cost(change, net) if stands else documents.keep_cost(str(change.ref), net)), needs
 
     def _stands(self, change: Change, net: Net) -> bool:
         """Whether the document on record says what is asked for, so that only its copies need care."""
@@ -161,17 +166,16 @@ class AdvertisementController:
     async def observe(self, want: Resource | None, was: Record | None, reads: Reads) -> Observation:
         """Every recorded token on every host, and the document's copies."""
         if was is None:
-            if want is None or not reads.wallet.exists(want.spec["identityRef"]):
+            keys = identity_keys.signers(want.spec["identityRef"], reads) if want is not None else {}
+            if want is None or not keys:
                 return Absent("no key yet")
-            key = reads.wallet.public_key(want.spec["identityRef"])
-            more = identity_keys.heirs(want.spec["identityRef"], reads, str(want.ref))
-            return await tokens.unrecorded(want, key, reads, [*_announced(want, key, reads), *more])
+            first, *others = keys
+            adverts = [question for key in keys for question in _announced(want, key, reads)]
+            more = identity_keys.questions(others, str(want.ref))
+            return await tokens.unrecorded(want, first, reads, [*adverts, *more])
         net, owner = net_of(was.body), {"identityKey": was.outputs["publicKey"]}
         services = {t["service"] for t in was.outputs["tokens"]} | {descriptor.SERVICE}
-        seen = await tokens.observe_tokens(was.outputs["tokens"], dict.fromkeys(services, owner), net, reads, was.status.facts)
-        if not isinstance(seen, Present):
-            return seen
-        return Present({**seen.attributes, "replicas": await documents.observe_copies(was.outputs, net, reads)})
+        return await documents.observed(was, dict.fromkeys(services, owner), net, reads)
 
     def apply(self, change: Change) -> Steps[Outputs]:
         """Seal the document where it changed, keep copies, and swap tokens in one transaction."""

@@ -96,22 +96,20 @@ class AuditController:
         ):
             return documents.upkeep_cost(change, net), ()
         make = self._anchor(change, public_key, None, 1 + (old["sequence"] if old else 0))
-        return tokens.price(net, change, (make,), tokens.survivors(change))
+        cost, needs = tokens.price(net, change, (make,), tokens.survivors(change))
+        return cost + documents.keep_cost(str(change.ref), net), needs
 
     async def observe(self, want: Resource | None, was: Record | None, reads: Reads) -> Observation:
         """The recorded token and document as hosts show them; without a record, whether our key has anchored one before."""
         if was is None:
-            key = want.spec["identityRef"] if want is not None else ""
-            if want is None or not reads.wallet.exists(key):
+            keys = identity_keys.signers(want.spec["identityRef"], reads) if want is not None else {}
+            if want is None or not keys:
                 return Absent("no key yet")
-            more = identity_keys.heirs(key, reads, str(want.ref))
-            return await tokens.unrecorded(want, reads.wallet.public_key(key), reads, more)
+            first, *others = keys
+            return await tokens.unrecorded(want, first, reads, identity_keys.questions(others, str(want.ref)))
         net = net_of(was.body)
         query = {descriptor.SERVICE: {"identityKey": key_in(was.body), "subject": str(was.ref)}}
-        seen = await tokens.observe_tokens(was.outputs["tokens"], query, net, reads, was.status.facts)
-        if not isinstance(seen, Present):
-            return seen
-        return Present({**seen.attributes, "replicas": await documents.observe_copies(was.outputs, net, reads)})
+        return await documents.observed(was, query, net, reads)
 
     def apply(self, change: Change) -> Steps[Outputs]:
         """Sign the head, keep copies of the document, anchor its hash."""

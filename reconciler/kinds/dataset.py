@@ -22,7 +22,7 @@ from reconciler.model.resource import Resource
 
 if TYPE_CHECKING:
     from reconciler.kinds import document as documents
-    from reconciler.kinds import keeping, rent
+    from reconciler.kinds import keeping, rent, versions
     from reconciler.kinds import token as tokens
     from reconciler.model import effect as effects
     from reconciler.ports import Reads
@@ -32,6 +32,7 @@ else:
     tokens = later("reconciler.kinds.token")
     keeping = later("reconciler.kinds.keeping")
     rent = later("reconciler.kinds.rent")
+    versions = later("reconciler.kinds.versions")
     effects = later("reconciler.model.effect")
     descriptor = later("reconciler.wire.descriptor")
     merkle = later("reconciler.wire.merkle")
@@ -138,9 +139,12 @@ class DatasetController:
 
     def diff(self, body: Mapping[str, Json], was: Record, seen: Present) -> Sequence[FieldDelta]:
         """Hosts that lost the token; storage hosts on which a copy is gone or corrupt."""
-        named = {file["sha256"]: file["path"] for file in was.outputs["files"]}
+        named = versions.named(was.outputs) | {file["sha256"]: file["path"] for file in was.outputs["files"]}
         named[was.outputs["document"]["digest"]] = "manifest"
-        return [*tokens.token_drift(seen), *keeping.drift(was, seen, named)]
+        going: Sequence[FieldDelta] = ()
+        if body["spec"].get("keepVersions") is not None and (key := key_in(body)):
+            going = versions.deltas(body, was, documents.fresh(manifest(was.ref.name, body, key), was.outputs["document"]))
+        return [*documents.renamed(was), *tokens.token_drift(seen), *keeping.drift(was, seen, named), *going]
 
     def _anchored(self, change: Change, core: Mapping[str, Json]) -> bool:
         """Whether the live token already anchors this very statement."""
@@ -158,9 +162,12 @@ class DatasetController:
         key = key_in(change.body)
         stands = change.verb is Verb.REPAIR or bool(key and self._anchored(change, manifest(change.ref.name, change.body, key)))
         upload = Cost(
-            uploaded=sum(file["size"] for host in hosts for file in _missing(change, host.name)),
+            uploaded=sum(file["size"] for host in hosts for file in _missing(change, host.name, stands)),
             payments=rent.owed(change.seen, [h.name for h in hosts], rent.forgiving(change), _current(change, stands)),
         )
+        for host in hosts:
+            stays = stands and old["document"]["digest"] in _kept(change, host.name)
+            upload += documents.room([host], len(_missing(change, host.name, stands)) + (0 if stays else 1))
         if stands:
             return upload, ()
         sequence = 1 + (old["document"]["sequence"] if old.get("document") else 0)
@@ -171,20 +178,17 @@ class DatasetController:
     async def observe(self, want: Resource | None, was: Record | None, reads: Reads) -> Observation:
         """The token on every overlay host, and every copy read back from every storage host."""
         if was is None:
-            if want is None or not reads.wallet.exists(want.spec["identityRef"]):
+            keys = identity_keys.signers(want.spec["identityRef"], reads) if want is not None else {}
+            if want is None or not keys:
                 unmade = Absent("no key yet")
                 return unmade if want is None else await keeping.unmade(want.spec, unmade, _declared(want, reads), reads)
-            name = want.spec["identityRef"]
-            more = identity_keys.heirs(name, reads, str(want.ref))
-            seen = await tokens.unrecorded(want, reads.wallet.public_key(name), reads, more)
+            first, *others = keys
+            seen = await tokens.unrecorded(want, first, reads, identity_keys.questions(others, str(want.ref)))
             return await keeping.unmade(want.spec, seen, _declared(want, reads), reads)
         net = net_of(was.body)
         query = {descriptor.SERVICE: {"identityKey": was.outputs["publicKey"]}}
-        seen = await tokens.observe_tokens(was.outputs["tokens"], query, net, reads, was.status.facts)
-        if not isinstance(seen, Present):
-            return seen
         asked = want.spec if want is not None else was.body["spec"]
-        return Present({**seen.attributes, **(await keeping.observe(asked, was, _sizes(was), net, reads))})
+        return await documents.observed(was, query, net, reads, lambda: keeping.observe(asked, was, _sizes(was), net, reads))
 
     def apply(self, change: Change) -> Steps[Outputs]:
         """Seal the manifest, place the bytes, then anchor: nothing is announced that cannot be fetched."""
@@ -200,10 +204,13 @@ class DatasetController:
         if not anchored:
             document = yield from documents.seal(signer_in(change.body), core, document, live[0]["outpoint"] if live else None)
         assert document is not None
+        older = versions.kept(spec, before, not anchored)
         longer, declined = yield from rent.renew(change, hosts, span, _current(change, anchored))
         held: dict[str, Any] = {}
         for host in hosts:
-            blobs = [effects.Blob(file["sha256"], file["size"], file["mediaType"]) for file in _missing(change, host.name)]
+            blobs = [
+                effects.Blob(file["sha256"], file["size"], file["mediaType"]) for file in _missing(change, host.name, anchored)
+            ]
             if not anchored or document["digest"] not in _kept(change, host.name):
                 blobs.append(documents.blob_of(document))
             held = documents.merge(held, (yield from documents.store(blobs, [host], span.minutes, self._parallel(spec))))
@@ -213,23 +220,29 @@ class DatasetController:
             "files": entries(change.body),
             "merkleRoot": core["merkleRoot"],
             "previous": before.get("previous") or [],
-            "replicas": rent.prolonged(self._replicas(change, document, held), longer),
+            "replicas": rent.prolonged(self._replicas(change, document, held, older), longer),
+            **({"versions": older} if older else {}),
             **keeping.scaled(change),
         }
         outputs = rent.remembered(outputs, declined)
+        needed = {file["sha256"] for file in outputs["files"]} | {document["digest"]} | versions.digests(older)
         if anchored:
-            return {**outputs, "tokens": before["tokens"]}
+            return {**outputs, "tokens": before["tokens"], **(yield from versions.let_go(change, net, needed))}
         wanted = documents.anchor(signer_in(change.body), public_key, str(change.ref), document, document["sequence"])
         made = yield from tokens.publish(net, change, (wanted,), live)
-        return {**outputs, "tokens": made, "previous": [*outputs["previous"], *(t["outpoint"] for t in live)]}
+        outputs |= {"tokens": made, "previous": [*outputs["previous"], *(t["outpoint"] for t in live)]}
+        # Last of all: nothing goes before what follows it can be fetched.
+        return {**outputs, **(yield from versions.let_go(change, net, needed))}
 
     def _parallel(self, spec: Mapping[str, Json]) -> int:
         return int((spec["content"].get("fileSet") or {}).get("parallelUploads") or 1)
 
-    def _replicas(self, change: Change, document: documents.Document, held: Mapping[str, Any]) -> dict[str, Any]:
-        """What each host now keeps of this version; copies of older versions run out with their retention."""
+    def _replicas(
+        self, change: Change, document: documents.Document, held: Mapping[str, Any], older: Sequence[versions.Version]
+    ) -> dict[str, Any]:
+        """What each host now keeps of this version and of those kept beside it; the others run out with their retention."""
         before = (change.before.outputs.get("replicas") or {}) if change.before else {}
-        current = {file["sha256"] for file in change.body["files"]} | {document["digest"]}
+        current = {file["sha256"] for file in change.body["files"]} | {document["digest"]} | versions.digests(older)
         return {
             host: {sha: facts for sha, facts in {**before.get(host, {}), **copies}.items() if sha in current}
             for host, copies in held.items()
@@ -247,10 +260,18 @@ def _kept(change: Change, host: str) -> set[str]:
     return set(before.get(host, {})) - documents.broken(change.seen, host)
 
 
-def _missing(change: Change, host: str) -> list[dict[str, Json]]:
-    """The file entries that must be sent to a host."""
-    kept = _kept(change, host)
-    return [file for file in entries(change.body) if file["sha256"] not in kept]
+def _missing(change: Change, host: str, stands: bool) -> list[dict[str, Json]]:
+    """The file entries that must be sent to a host; of earlier versions too, of those that are kept."""
+    there = _kept(change, host)
+    own = entries(change.body)
+    older = versions.blobs(_older(change, stands))
+    more = [file for file in older if file["sha256"] not in {one["sha256"] for one in own}]
+    return [file for file in (*own, *more) if file["sha256"] not in there]
+
+
+def _older(change: Change, stands: bool) -> list[versions.Version]:
+    """The earlier versions that are kept after a change."""
+    return versions.kept(change.body["spec"], change.before.outputs if change.before else {}, not stands)
 
 
 def _declared(want: Resource, reads: Reads) -> Net | None:
@@ -260,15 +281,17 @@ def _declared(want: Resource, reads: Reads) -> Net | None:
 
 
 def _current(change: Change, stands: bool) -> set[str]:
-    """The digests of the version that will stand: only those are worth more rent."""
+    """The digests of the version that will stand, and of those kept beside it: only those are worth more rent."""
     document = change.before.outputs["document"]["digest"] if stands and change.before is not None else None
-    return {file["sha256"] for file in change.body["files"]} | ({document} if document else set())
+    files = {file["sha256"] for file in change.body["files"]} | versions.digests(_older(change, stands))
+    return files | ({document} if document else set())
 
 
 def _sizes(was: Record) -> dict[str, int]:
     """Bytes of everything a record keeps copies of, by digest."""
     document = was.outputs["document"]
-    return {file["sha256"]: file["size"] for file in was.outputs["files"]} | {document["digest"]: document["size"]}
+    older = {str(one["sha256"]): int(one["size"]) for one in versions.blobs(was.outputs.get("versions") or ())}
+    return older | {file["sha256"]: file["size"] for file in was.outputs["files"]} | {document["digest"]: document["size"]}
 
 
 _REFS = (

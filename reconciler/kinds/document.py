@@ -7,20 +7,21 @@ and its hash is anchored by a descriptor token on `tm_producer` (specs/tm_produc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reconciler.controller import Steps, ask
 from reconciler.kinds import rent
 from reconciler.kinds.network import Net
-from reconciler.kinds.token import Wanted
+from reconciler.kinds.token import Wanted, observe_tokens
 from reconciler.model.canonical import Json, digest
 from reconciler.model.change import Cause, Change, Cost, FieldDelta
 from reconciler.model.effect import Attest, Blob, Store
 from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Refused, RemoteProtocolError, Unavailable
-from reconciler.model.observation import Present
+from reconciler.model.observation import Observation, Present
 from reconciler.model.record import Record
+from reconciler.model.ref import ResourceRef
 from reconciler.wire import descriptor
 from reconciler.wire.keys import ANYONE
 from reconciler.wire.uhrp import uhrp_url
@@ -33,14 +34,29 @@ DOCUMENT_COPIES = 2
 ENVELOPE_TYPE = "application/json"
 
 Document = Mapping[str, Json]
+# The attributes of an observation that speak of copies, once somebody looks.
+Copies = Callable[[], Awaitable[Mapping[str, Json]]]
 # host name -> SHA-256 -> facts
 Replicas = dict[str, dict[str, Json]]
 
 
-def placement(subject: str, hosts: Sequence[Endpoint], copies: int, avoid: Collection[str] = ()) -> tuple[Endpoint, ...]:
-    """The hosts that keep `subject`: rendezvous hashing, so that adding a host moves as little as possible.
+def published_as(ref: ResourceRef, outputs: Mapping[str, Json]) -> ResourceRef:
+    """The name that the tokens of a record tell, which is not `ref` when the record was given another since."""
+    subjects = [token["name"] for token in outputs.get("tokens") or () if token["type"] == "DESCRIPTOR"]
+    return ResourceRef.parse(subjects[0]) if subjects else ref
 
-    Hosts to `avoid` are taken only where there are no others.
+
+def renamed(was: Record) -> list[FieldDelta]:
+    """A delta when what was published tells another name than the record has: only a new version can tell the new one."""
+    old = published_as(was.ref, was.outputs)
+    return [] if old == was.ref else [FieldDelta("name", old.name, was.ref.name)]
+
+
+def placement(
+    subject: str, hosts: Sequence[Endpoint], copies: int, avoid: Collection[str] = (), held: Collection[str] = ()
+) -> tuple[Endpoint, ...]:
+    """The hosts that keep `subject`: those that have `held` it first, so that a new name moves nothing, and then by rendezvous
+    hashing, so that many subjects spread. Hosts to `avoid` are taken only where there are no others.
     """
     if copies > len(hosts):
         names = ", ".join(h.name for h in hosts) or "none"
@@ -49,8 +65,11 @@ def placement(subject: str, hosts: Sequence[Endpoint], copies: int, avoid: Colle
             f"cannot keep {copies} copies of {subject}: the network has {len(hosts)} storage hosts ({names})",
             hint="lower replicas, or add a storage host to the Network",
         )
-    ranked = sorted(hosts, key=lambda host: (host.name in avoid, hashlib.sha256(f"{subject}\n{host.name}".encode()).digest()))
-    return tuple(sorted(ranked[:copies], key=lambda host: host.name))
+
+    def liking(host: Endpoint) -> tuple[bool, bool, bytes]:
+        return host.name in avoid, host.name not in held, hashlib.sha256(f"{subject}\n{host.name}".encode()).digest()
+
+    return tuple(sorted(sorted(hosts, key=liking)[:copies], key=lambda host: host.name))
 
 
 def document_hosts(subject: str, net: Net, avoid: Collection[str] = ()) -> tuple[Endpoint, ...]:
@@ -107,7 +126,7 @@ def store(blobs: Sequence[Blob], hosts: Sequence[Endpoint], retention: int, para
     """Put every blob on every host; returns {host: {sha256: {"url", "location", "expires", "ms"}}}."""
     held: Replicas = {host.name: {} for host in hosts}
     for host in hosts if blobs else ():
-        hosted = yield from ask(Store(tuple(blobs), host, retention, parallel))
+        hosted = yield from ask(Store(tuple(blobs), host, retention, parallel, _ceiling(host)))
         for blob in blobs:
             facts = hosted[blob.sha256]
             held[host.name][blob.sha256] = {
@@ -117,6 +136,21 @@ def store(blobs: Sequence[Blob], hosts: Sequence[Endpoint], retention: int, para
                 "ms": facts["ms"],
             }
     return held
+
+
+def _ceiling(host: Endpoint) -> int:
+    """Satoshis that one upload may cost on a host; 0 where its Network names none."""
+    return int(host.options.get("maxPayment") or 0)
+
+
+def room(hosts: Sequence[Endpoint], blobs: int = 1) -> Cost:
+    """The most that storing so many blobs on each of the hosts may cost."""
+    return Cost(payments=sum(_ceiling(host) for host in hosts) * blobs)
+
+
+def keep_cost(subject: str, net: Net) -> Cost:
+    """What `keep` pays storage hosts at most."""
+    return room(document_hosts(subject, net))
 
 
 def blob_of(document: Document) -> Blob:
@@ -145,10 +179,12 @@ def upkeep(change: Change, net: Net) -> Steps[dict[str, Json]]:
 
 
 def upkeep_cost(change: Change, net: Net) -> Cost:
-    """What `upkeep` pays storage hosts."""
+    """What `upkeep` pays storage hosts at most."""
     avoided = rent.forgiving(change)
-    names = [host.name for host in document_hosts(str(change.ref), net, avoided)]
-    return Cost(payments=rent.owed(change.seen, names, avoided))
+    hosts = document_hosts(str(change.ref), net, avoided)
+    held: Mapping[str, Json] = (change.before.outputs.get("replicas") or {}) if change.before is not None else {}
+    lacking = [host for host in hosts if not held.get(host.name) or broken(change.seen, host.name)]
+    return Cost(payments=rent.owed(change.seen, [host.name for host in hosts], avoided)) + room(lacking)
 
 
 def copy_drift(was: Record, seen: Present, net: Net, name: str) -> list[FieldDelta]:
@@ -165,11 +201,23 @@ def unplaced(replicas: Mapping[str, Json], hosts: Sequence[str]) -> list[FieldDe
     return [FieldDelta(f"replicas.{host}", "kept", "not kept", Cause.DRIFT) for host in hosts if host not in replicas]
 
 
-async def observe_copies(outputs: Mapping[str, Json], net: Net, reads: Reads) -> dict[str, Json]:
+async def observed(was: Record, queries: Mapping[str, Json], net: Net, reads: Reads, copies: Copies | None = None) -> Observation:
+    """A record's tokens and, where those are there, its copies: by `copies`, or those of a document that stands alone."""
+    seen = await observe_tokens(was.outputs["tokens"], queries, net, reads, was.status.facts)
+    return await with_copies(seen, copies or (lambda: copies_of(was, net, reads)))
+
+
+async def with_copies(seen: Observation, copies: Copies) -> Observation:
+    """What was seen of tokens, completed by what is seen of copies; without the tokens nobody looks for those."""
+    return Present({**seen.attributes, **(await copies())}) if isinstance(seen, Present) else seen
+
+
+async def copies_of(was: Record, net: Net, reads: Reads) -> dict[str, Json]:
     """The copies of a document that stands alone, read back; those that end soon with the price of more time."""
-    view = await observe_replicas(outputs.get("replicas") or {}, net, reads)
-    document = outputs.get("document")
-    return await rent.priced(view, {document["digest"]: document["size"]} if document else {}, rent.DOCUMENT_RENT, net, reads)
+    view = await observe_replicas(was.outputs.get("replicas") or {}, net, reads)
+    document = was.outputs.get("document")
+    sizes = {document["digest"]: document["size"]} if document else {}
+    return {"replicas": await rent.priced(view, sizes, rent.DOCUMENT_RENT, net, reads)}
 
 
 def merge(old: Mapping[str, Json], new: Mapping[str, Json]) -> Replicas:

@@ -95,7 +95,7 @@ class IdentityController:
             FieldDelta(f"keys.{name}", f"honoured until {until[name]}", "retired", Cause.TIME)
             for name in seen.attributes.get("ended") or ()
         ]
-        return [*tokens.token_drift(seen), *kept, *ended]
+        return [*documents.renamed(was), *tokens.token_drift(seen), *kept, *ended]
 
     def estimate(self, change: Change) -> tuple[Cost, tuple[int, ...]]:
         """One transaction when the profile moves, or a key is replaced or retired; a key alone is free."""
@@ -120,7 +120,8 @@ class IdentityController:
         sequence = 1 + (old["sequence"] if old else 0)
         public_key = None if identity_keys.begins(change.body["spec"], outputs) else outputs.get("publicKey")
         make = self._anchors(change, public_key, kept, None, sequence)
-        return tokens.price(net, change, make, tokens.survivors(change))
+        cost, needs = tokens.price(net, change, make, tokens.survivors(change))
+        return cost + documents.keep_cost(str(change.ref), net), needs
 
     def _expected(self, change: Change) -> list[identity_keys.Key]:
         """The keys as they will be, as far as a price needs to know: how many, and which of them are honoured."""
@@ -175,9 +176,9 @@ class IdentityController:
             return Present(told)
         net = net_of(was.body)
         seen = await self._tokens(was, net, reads)
-        if not isinstance(seen, Present):
-            return replace(seen, attributes={**seen.attributes, **told}) if isinstance(seen, Absent) and told else seen
-        return Present({**seen.attributes, **told, "replicas": await documents.observe_copies(was.outputs, net, reads)})
+        if not isinstance(seen, Unknown):
+            seen = replace(seen, attributes={**seen.attributes, **told})
+        return await documents.with_copies(seen, lambda: documents.copies_of(was, net, reads))
 
     async def _tokens(self, was: Record, net: Net, reads: Reads) -> Observation:
         """The tokens key by key, the current one's first: whoever lost an old one has only to say so."""
@@ -199,10 +200,11 @@ class IdentityController:
 
     async def _unrecorded(self, want: Resource | None, reads: Reads) -> Observation:
         # Before any first spend the network is asked, so that a lost ledger does not pay twice.
-        if want is None or not want.spec.get("register") or not reads.wallet.exists(want.ref.name):
+        keys = identity_keys.signers(want.ref.name, reads, ()) if want is not None and want.spec.get("register") else {}
+        if want is None or not keys:
             return Absent("no key yet")
-        more = identity_keys.heirs(want.ref.name, reads, str(want.ref))
-        return await tokens.unrecorded(want, reads.wallet.public_key(want.ref.name), reads, more)
+        first, *others = keys
+        return await tokens.unrecorded(want, first, reads, identity_keys.questions(others, str(want.ref)))
 
     def apply(self, change: Change) -> Steps[Outputs]:
         """Make the key, sign the profile, keep copies of it, anchor its hash; let one key follow another."""

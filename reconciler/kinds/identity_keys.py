@@ -7,7 +7,7 @@ of the Identity, later ones a number after a plus sign, so that a token is alway
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from reconciler.controller import Steps, ask
 from reconciler.kinds.later import later
 from reconciler.model.canonical import Json
 from reconciler.model.errors import Refused
+from reconciler.model.ref import ResourceRef
 
 if TYPE_CHECKING:
     from reconciler.kinds import lookups
@@ -97,12 +98,12 @@ def foreseen(name: str, spec: Mapping[str, Json], outputs: Mapping[str, Any]) ->
         first = {"name": known.replaced, "publicKey": outputs.get("publicKey")}
         kept = [*(kept or [first]), {"name": known.current, "publicKey": None}]
         kept[-2] = {**kept[-2], "revoked": bool(rotation.get("revoke")), "succession": None}
-    elif kept and rotation and _unsaid(kept[-2], rotation):
+    elif kept and rotation and unsaid(kept[-2], rotation):
         kept[-2] = {**kept[-2], "revoked": bool(kept[-2].get("revoked") or rotation.get("revoke")), "succession": None}
     return kept
 
 
-def _unsaid(old: Key, rotation: Mapping[str, Json]) -> bool:
+def unsaid(old: Key, rotation: Mapping[str, Json]) -> bool:
     """Whether the manifest wants something else said about a replaced key than was signed."""
     if _settled(old, rotation):
         return False
@@ -122,10 +123,42 @@ def _until(at: str, rotation: Mapping[str, Json]) -> str:
     return codec.timestamp(datetime.fromisoformat(at) + timedelta(milliseconds=int(rotation["transitionPeriod"])))
 
 
-def heirs(name: str, reads: Reads, subject: str) -> list[lookups.Question]:
-    """What else a lost ledger has to ask: whether a key that the manifest lets follow has described the subject already."""
-    heir = f"{name}+1"
-    return [lookups.of_subject(reads.wallet.public_key(heir), subject)] if reads.wallet.exists(heir) else []
+# What the present pass has read of the ledger: ten thousand datasets may ask for the same Identity.
+_ASKED: list[tuple[Reads, dict[str, Sequence[Key]]]] = []
+
+
+def recorded(name: str, reads: Reads) -> Sequence[Key]:
+    """The recorded keys of an Identity; none unless one was ever replaced."""
+    with reads.ledger.begin() as tx:
+        record = tx.record(ResourceRef("Identity", name))
+    return (record.outputs.get("keys") if record is not None else None) or ()
+
+
+def declared(name: str) -> tuple[str, ...]:
+    """The names in the wallet of the keys that a manifest can name: the one to follow, and the one it follows."""
+    return f"{name}+1", name
+
+
+def signers(name: str, reads: Reads, kept: Sequence[Key] | None = None) -> dict[str, str]:
+    """Public key -> its name in the wallet, of every key that can have signed for an Identity, the likeliest first.
+
+    `kept` are its recorded keys if it has any; without a word, those that were recorded when this pass first asked. A retired
+    one signs for nothing any more.
+    """
+    if kept is None:
+        if not _ASKED or _ASKED[0][0] is not reads:
+            _ASKED[:] = [(reads, {})]
+        asked = _ASKED[0][1]
+        if name not in asked:
+            asked[name] = recorded(name, reads)
+        kept = asked[name]
+    names = [key["name"] for key in reversed(kept) if not key.get("retired")] if kept else declared(name)
+    return {reads.wallet.public_key(one): one for one in names if reads.wallet.exists(one)}
+
+
+def questions(keys: Iterable[str], subject: str) -> list[lookups.Question]:
+    """What else a lost ledger has to ask: whether one of these keys has described the subject already."""
+    return [lookups.of_subject(key, subject) for key in keys]
 
 
 def refuse_return(name: str, spec: Mapping[str, Json], outputs: Mapping[str, Any]) -> None:

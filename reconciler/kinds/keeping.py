@@ -1,6 +1,7 @@
 """Keeping: where the copies of a dataset live, and what is looked at to know whether they still do.
 
-Without a rule a dataset has its own number of replicas on hosts chosen by rendezvous hashing, and every look reads every copy.
+Without a rule a dataset has its own number of replicas on hosts chosen by rendezvous hashing, where they stay, and every look
+reads every copy.
 A DistributionRule says more: regions, hosts, how often and how closely copies are looked at, how long a silence is borne, and
 how many copies downloads are worth. `homes` decides where, from the body, the record and the observation and nothing else.
 """
@@ -37,7 +38,7 @@ def homes(subject: str, body: Mapping[str, Json], outputs: Mapping[str, Json], s
     """The hosts that are to keep the copies of a dataset, given what is recorded of it and what was seen."""
     hosts, avoided, ruled = net_of(body).storage, rent.refusing(outputs, seen), placement.rule_in(body)
     if ruled is None:
-        return documents.placement(subject, hosts, body["spec"].get("replicas", 1), avoided)
+        return documents.placement(subject, hosts, body["spec"].get("replicas", 1), avoided, outputs.get("replicas") or {})
     rule, _ = ruled
     away = {*avoided, *(seen.get("away") or ())}
     sight = placement.Sight(frozenset(outputs.get("replicas") or {}), frozenset(away), seen.get("pace") or {})

@@ -32,7 +32,7 @@ class LocalController:
         """No files."""
         return ()
 
-    def check(self, want: Resource) -> Sequence[tuple[str, str]]:
+    def check(self, want: Resource) -> Sequence[tuple[str, str] | tuple[str, str, str]]:
         """Nothing beyond the schema."""
         return ()
 

@@ -11,6 +11,9 @@ from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Refused
 from reconciler.model.resource import Resource
 
+# The bounds of a part, by the interface that S3-compatible stores share.
+LEAST_PART, MOST_PART = 5 * 1024**2, 5 * 1024**3
+
 
 @dataclass(frozen=True, slots=True)
 class Net:
@@ -37,7 +40,8 @@ def read_net(name: str, spec: Mapping[str, Json]) -> Net:
                 url=item["url"].rstrip("/"),
                 region=item.get("region") or "",
                 kind=item.get("kind") or "",
-                secret=item.get("apiKey") or {},
+                secret=item.get("apiKey") or (item.get("s3") or {}).get("secretKey") or {},
+                options=_options(item, spec["chain"]),
             )
             for item in spec.get(key) or ()
         )
@@ -57,6 +61,16 @@ def read_net(name: str, spec: Mapping[str, Json]) -> Net:
         quorum=quorum,
         max_rate=(cap["satoshis"], cap["bytes"]) if cap else None,
     )
+
+
+def _options(item: Mapping[str, Json], chain: str) -> dict[str, Json]:
+    """What an adapter needs to know of a host beyond its address: where buyers find content, the terms of a bucket, the key a
+    host must show, and the most it is paid for an upload, on which chain.
+    """
+    found = {name: value for name, value in (item.get("s3") or {}).items() if name != "secretKey"}
+    found |= {"publicUrl": item["publicUrl"].rstrip("/")} if item.get("publicUrl") else {}
+    found |= {"identityKey": item["identityKey"]} if item.get("identityKey") else {}
+    return found | ({"maxPayment": item["maxPayment"], "chain": chain} if item.get("maxPayment") else {})
 
 
 # The Network last read under each name. All that use it in one plan hold the same object, and ten thousand may.
@@ -80,9 +94,11 @@ class NetworkController(LocalController):
 
     kind = "Network"
 
-    def check(self, want: Resource) -> Sequence[tuple[str, str]]:
-        """Host names must be distinct, because records speak of hosts by name."""
-        faults = []
+    def check(self, want: Resource) -> Sequence[tuple[str, str] | tuple[str, str, str]]:
+        """Host names must be distinct, because records speak of hosts by name; a storage host says what its kind needs."""
+        faults: list[tuple[str, str] | tuple[str, str, str]] = []
+        for index, item in enumerate(want.spec.get("storage") or ()):
+            faults += [(f"/storage/{index}{where}", message, hint) for where, message, hint in _misfits(item)]
         for key in ("overlays", "storage", "broadcasters"):
             seen: set[str] = set()
             for index, item in enumerate(want.spec.get(key) or ()):
@@ -91,6 +107,32 @@ class NetworkController(LocalController):
                     faults.append((f"/{key}/{index}", f'two {key} are called "{name}"'))
                 seen.add(name)
         return faults
+
+
+def _misfits(item: Mapping[str, Json]) -> list[tuple[str, str, str]]:
+    """What does not go together in one storage host, as (pointer, message, hint)."""
+    kind, url, found = item.get("kind") or "uhrp", str(item["url"]), []
+    on_disk = url.startswith(("file:///", "/"))
+    if kind == "filesystem" and not on_disk:
+        found.append(("/url", "a directory is not written like this", "write file:///path, or an absolute path"))
+    if kind != "filesystem" and not url.startswith(("http://", "https://")):
+        hint = "say kind: filesystem" if on_disk else "write https://host/path"
+        found.append(("/url", f"a host of kind {kind} has an http:// or https:// address", hint))
+    if kind == "s3" and ("?" in url or "#" in url):
+        found.append(("/url", "the address of a bucket has no query", "write https://endpoint/bucket"))
+    if kind == "s3" and not item.get("s3"):
+        found.append(("", "a bucket needs an access key", "add s3: {accessKeyId: .., secretKey: {env: ..}}"))
+    if kind != "s3" and item.get("s3"):
+        found.append(("/s3", f"a host of kind {kind} has no bucket", "say kind: s3, or leave s3 out"))
+    for name in ("identityKey", "maxPayment") if kind != "uhrp" else ():
+        if item.get(name):
+            found.append((f"/{name}", f"a host of kind {kind} is neither met nor paid this way", f"leave {name} out"))
+    if kind == "uhrp" and item.get("publicUrl"):
+        found.append(("/publicUrl", "a UHRP host says itself where its content is found", "leave publicUrl out"))
+    part = (item.get("s3") or {}).get("partSize")
+    if part is not None and not LEAST_PART <= int(part) <= MOST_PART:
+        found.append(("/s3/partSize", "object stores take parts from 5MiB to 5GiB", "leave it out for 16MiB"))
+    return found
 
 
 CONTROLLER = NetworkController()

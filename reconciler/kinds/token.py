@@ -109,6 +109,9 @@ def publish(net: Net, change: Change, make: Sequence[Wanted], spend: Sequence[To
     if change.rate is None:
         raise Refused("no-fee-rate", f"cannot publish {change.ref} without the fee rate it was priced with")
     old = _elsewhere(net, change)
+    if old is None and change.verb is not Verb.REPAIR:
+        # A host that never took a token may still list the one before it, and only what spent that tells it otherwise.
+        yield from resend(net, [token for token in lost(change) if token in spend])
     if make and spend and old is not None:
         yield from _retire(net, old, change.rate, spend)
         spend = ()

@@ -30,6 +30,7 @@ CODES: dict[str, str] = {
     "E0113": "status does not belong in a file",
     "E0114": "not a resource of this format",
     "E0115": "unknown kind",
+    "E0116": "a field that this version does not act on, and whose effect somebody would miss",
     "E0201": "unreadable duration",
     "E0202": "unreadable size",
     "E0203": "unreadable amount of money",
@@ -37,6 +38,7 @@ CODES: dict[str, str] = {
     "E0205": "unreadable fee rate",
     "E0206": "a path that leaves the repository",
     "E0301": "a resource is declared twice",
+    "E0302": "a rename from what is declared itself, or renamed twice",
     "E0310": "unknown environment",
     "E0311": "a patch of something that does not exist",
     "E0312": "a reference to something that does not exist",
@@ -48,6 +50,7 @@ CODES: dict[str, str] = {
     "E0403": "content that may not be read",
     "E0404": "the source cannot be read",
     "E0405": "two selectors choose one resource",
+    "E0406": "nothing is declared, though something is recorded",
     "W0501": "a bare number of milliseconds",
     "W0502": "a field that has no effect yet",
 }

@@ -23,7 +23,7 @@ _ENVELOPE: Json = {
     "properties": {
         "apiVersion": {},
         "kind": {},
-        "metadata": {"properties": {"name": {}, "labels": {}, "annotations": {}}},
+        "metadata": {"properties": {"name": {}, "renamedFrom": {}, "labels": {}, "annotations": {}}},
         "spec": {},
         "lifecycle": {},
     }

@@ -13,8 +13,10 @@ from reconciler.manifest.sentences import sentences
 from reconciler.model.canonical import Json
 from reconciler.model.ref import ResourceRef
 from reconciler.model.resource import DeletionPolicy, Lifecycle, Prune, Suspension
+from reconciler.model.shared import once
 
 _PLAIN = Lifecycle()
+_UNLABELLED: Mapping[str, str] = {}
 
 
 def name_of(value: Json) -> ResourceRef | None:
@@ -63,14 +65,15 @@ def judge(value: Mapping[str, Json], schema: Schema, earlier: tuple[Fault, ...] 
     faults += [fault for fault in out.faults if fault.path not in silenced]
     sound = not any(fault.code.startswith("E") for fault in faults)
     metadata = value.get("metadata")
-    labels = metadata.get("labels", {}) if isinstance(metadata, dict) else {}
+    labels = metadata.get("labels", _UNLABELLED) if isinstance(metadata, dict) else _UNLABELLED
     return Checked(
         spec=spec if isinstance(spec, dict) else {},
         lifecycle=_lifecycle(lifecycle) if sound and lifecycle else _PLAIN,
-        labels=labels if sound else {},
-        links=tuple(out.links),
+        labels=labels if sound else _UNLABELLED,
+        links=once(tuple(out.links)),
         faults=_first_of_each(faults),
         sound=sound,
+        renamed_from=metadata.get("renamedFrom") if sound and isinstance(metadata, dict) else None,
     )
 
 

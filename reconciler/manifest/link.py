@@ -15,6 +15,7 @@ from reconciler.manifest.schema import Inherit, Schema
 from reconciler.model.canonical import Json
 from reconciler.model.ref import Position, ResourceRef
 from reconciler.model.resource import Lifecycle
+from reconciler.model.shared import once
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Checked:
     links: tuple[Link, ...]
     faults: tuple[Fault, ...]
     sound: bool
+    renamed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Linker:
         """Every entry, linked; what is wrong is in `findings`."""
         linked = [self._entry(entry) for entry in self._entries.values()]
         self._circles(linked)
+        self._renames()
         return linked
 
     def _entry(self, entry: Entry) -> Linked:
@@ -101,7 +104,7 @@ class Linker:
             self._unalias(field, via, source, entry, spec, filled)
         if entry.checked.sound:
             links += self._named_by_kind(entry, spec, links)
-        return Linked(entry, spec if filled else entry.checked.spec, tuple(links), tuple(filled))
+        return Linked(entry, spec if filled else entry.checked.spec, once(tuple(links)), tuple(filled))
 
     def _unalias(
         self, field: str, via: str, source: str, entry: Entry, spec: dict[str, Json], filled: list[tuple[str, str]]
@@ -179,6 +182,23 @@ class Linker:
             ("spec", field),
             hint=f"set {field}: {shown}",
         )
+
+    def _renames(self) -> None:
+        """Report names that were left and are still taken: by another resource, or by two that both claim the record."""
+        heirs: dict[ResourceRef, Entry] = {}
+        for ref, entry in self._entries.items():
+            if entry.checked.renamed_from is None:
+                continue
+            path, old = ("metadata", "renamedFrom"), ResourceRef(ref.kind, entry.checked.renamed_from)
+            if old in self._entries:
+                holder = self._entries[old]
+                message = f"{ref} cannot be renamed from {old}, which is declared itself"
+                hint = "take renamedFrom out, or remove the other; two that change names take two steps"
+                ends = () if old == ref else ((holder, ("metadata", "name"), "declared here"),)
+                self.findings.append(Finding(entry, Fault("E0302", message, path, hint), ends))
+            elif (first := heirs.setdefault(old, entry)) is not entry:
+                fault = Fault("E0302", f"{first.ref} and {ref} are both renamed from {old}", path, "only one of them can be")
+                self.findings.append(Finding(entry, fault, ((first, path, "first claimed here"),)))
 
     def _circles(self, linked: Sequence[Linked]) -> None:
         """Report every circle once, edge by edge. First all that is free of circles is taken away (Kahn)."""

@@ -3,8 +3,9 @@
     bytes -> documents (yaml) -> merged with patches (overlay) -> judged one by one (judge)
           -> linked (link) -> content files and the kind's own check -> DesiredState | diagnostics
 
-Documents are cached by the SHA-256 of their file, so that loading an unchanged repository again costs
-little more than hashing it. Nothing is read but what is handed in.
+Judgements are cached by the SHA-256 of their file, so that loading an unchanged repository again costs little more than
+hashing it. The value a document was written as goes when it has been judged, file by file: ten thousand of them would take
+more memory than all that is kept. Nothing is read but what is handed in.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from reconciler.controller import Controller
 from reconciler.manifest import overlay
@@ -27,6 +29,7 @@ from reconciler.model.diagnostic import Diagnostic, Severity
 from reconciler.model.errors import Refused
 from reconciler.model.ref import Position, ResourceRef
 from reconciler.model.resource import DesiredState, FileFact, Resource
+from reconciler.model.shared import once
 
 Facts = Callable[[str], Sequence[FileFact]]
 _Key = tuple[tuple[str, int], ...]
@@ -72,13 +75,31 @@ class _Graph:
     resources: dict[int, Resource] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """A document where it stands."""
+@dataclass(slots=True)
+class _Read:
+    """One document as far as it can be understood alone.
 
+    `ref` is None where it names nothing that could be judged; `faults` are then all there is to say. `value` is there until
+    the document has been judged, and `checked` from then on, but not where a patch came over it.
+    """
+
+    ordinal: int
+    line: int
+    column: int
+    ref: ResourceRef | None
+    faults: tuple[Fault, ...]
+    value: Json = None
+    checked: Checked | None = None
+
+
+class _Written(NamedTuple):
+    """A document that names a resource, where it stands."""
+
+    ref: ResourceRef
     file: str
     digest: str
-    document: Document
+    read: _Read
+    at: Position
 
 
 class Loader:
@@ -87,8 +108,9 @@ class Loader:
     def __init__(self, kinds: Mapping[str, Controller], schemas: Mapping[str, Json] | None = None) -> None:
         self.kinds = kinds
         self.schemas: Mapping[str, Schema] = Schemas(kinds, schemas)
-        self._parsed: dict[str, tuple[tuple[Document, ...], tuple[Fault, ...]]] = {}
-        self._checked: dict[_Key, Checked] = {}
+        self._parsed: dict[str, tuple[tuple[_Read, ...], tuple[Fault, ...]]] = {}
+        # Of documents that lie over others, by the digests and ordinals of the layers.
+        self._merged: dict[_Key, Checked] = {}
         self._graph: _Graph | None = None
         self._chosen: Chosen = {}
 
@@ -108,25 +130,33 @@ class Loader:
         desired = None if failed else DesiredState(revision, environment, resources)
         return Loaded(desired, diagnostics, graph.documents, len(digests), graph.filled)
 
-    def parsed(self, digest: str, data: bytes) -> tuple[tuple[Document, ...], tuple[Fault, ...]]:
+    def parsed(self, digest: str, data: bytes) -> tuple[tuple[_Read, ...], tuple[Fault, ...]]:
         """Documents and unreadable places of one file, from the cache if its bytes are known."""
         found = self._parsed.get(digest)
         if found is None:
-            found = self._parsed[digest] = parse(data)
+            documents, broken = parse(data)
+            found = self._parsed[digest] = tuple(map(self._read, documents)), broken
         return found
 
-    def checked(self, key: _Key, kind: str, value: Mapping[str, Json], earlier: tuple[Fault, ...]) -> Checked:
+    def _read(self, document: Document) -> _Read:
+        ref, outer, faults = name_of(document.value), envelope(document.value, self.schemas), document.faults
+        if outer or ref is None:
+            told = outer or judge(document.value, self.schemas[document.value["kind"]]).faults
+            return _Read(document.ordinal, *document.at, None, (*faults, *told))
+        return _Read(document.ordinal, *document.at, ref, faults, document.value)
+
+    def merged(self, key: _Key, kind: str, value: Callable[[], Json], earlier: tuple[Fault, ...]) -> Checked:
         """The judgement of one merged document; `key` are the digests and ordinals it was merged from."""
-        found = self._checked.get(key)
+        found = self._merged.get(key)
         if found is None:
-            found = self._checked[key] = judge(value, self.schemas[kind], earlier)
+            found = self._merged[key] = judge(value(), self.schemas[kind], earlier)
         return found
 
     def forget(self, digests: set[str], keys: set[_Key]) -> None:
         """Drop what a load did not use, once there is enough of it."""
-        if len(self._checked) > len(keys) + _SPARE or len(self._parsed) > len(digests) + _SPARE:
+        if len(self._merged) > len(keys) + _SPARE or len(self._parsed) > len(digests) + _SPARE:
             self._parsed = {digest: found for digest, found in self._parsed.items() if digest in digests}
-            self._checked = {key: found for key, found in self._checked.items() if key in keys}
+            self._merged = {key: found for key, found in self._merged.items() if key in keys}
 
 
 class _Linking:
@@ -137,6 +167,8 @@ class _Linking:
         self._places = Places(texts)
         self._diagnostics: list[Diagnostic] = []
         self._keys: set[_Key] = set()
+        # The values of files that were judged in an earlier load, where a patch of this one needs them again.
+        self._again: dict[str, dict[int, Json]] = {}
 
     def graph(self, base: Sequence[str], patches: Sequence[str]) -> _Graph:
         if self._environment and not patches:
@@ -164,22 +196,37 @@ class _Linking:
         self._diagnostics.append(Diagnostic(Severity.ERROR, "E0310", f'unknown environment "{self._environment}"', at, hint=hint))
 
     def _written(self, files: Sequence[str]) -> Iterator[_Written]:
+        """Every document that names a resource; of the others, and of second ones of a name, what is wrong is told."""
+        first: dict[ResourceRef, Position] = {}
         for file in files:
             digest = self._digests[file]
-            documents, broken = self._loader.parsed(digest, self._texts[file])
+            reads, broken = self._loader.parsed(digest, self._texts[file])
             for fault in broken:
                 self._diagnostics.append(self._places.diagnostic(fault, ((file, 0),)))
-            for document in documents:
-                yield _Written(file, digest, document)
+            for read in reads:
+                layers = ((file, read.ordinal),)
+                if read.ref is None:
+                    self._diagnostics += [self._places.diagnostic(fault, layers) for fault in read.faults]
+                    continue
+                at = Position(file, read.line, read.column, "/metadata/name")
+                known = first.setdefault(read.ref, at)
+                if known is at:
+                    yield _Written(read.ref, file, digest, read, at)
+                    continue
+                read.value = None
+                fault = Fault(
+                    "E0301", f"{read.ref} is declared twice", ("metadata", "name"), f"first at {known.file}:{known.line}"
+                )
+                self._diagnostics.append(self._places.diagnostic(fault, layers, ((known, "first declared here"),)))
 
     def _entries(self, base: Iterator[_Written], patches: Iterator[_Written]) -> dict[ResourceRef, Entry]:
-        changes = self._unique(patches)
+        changes = {patch.ref: patch for patch in patches}
         entries: dict[ResourceRef, Entry] = {}
-        for ref, written in self._unique(base).items():
-            patch = changes.pop(ref, None)
-            entries[ref] = self._entry(ref, [patch, written] if patch else [written])
+        for written in base:
+            patch = changes.pop(written.ref, None)
+            entries[written.ref] = self._merged(patch, written) if patch else self._plain(written)
         for ref, patch in changes.items():
-            entry = self._entry(ref, [patch])
+            entry = self._merged(patch)
             if not entry.checked.sound:
                 meant = near(str(ref), map(str, entries))
                 hint = f"did you mean {meant}?" if meant else "a new resource must be complete"
@@ -188,38 +235,37 @@ class _Linking:
             entries[ref] = entry
         return entries
 
-    def _unique(self, documents: Iterator[_Written]) -> dict[ResourceRef, _Written]:
-        found: dict[ResourceRef, _Written] = {}
-        for written in documents:
-            layers = ((written.file, written.document.ordinal),)
-            value, faults = written.document.value, list(written.document.faults)
-            outer = envelope(value, self._loader.schemas)
-            ref = name_of(value)
-            if outer or ref is None:
-                faults += outer or judge(value, self._loader.schemas[value["kind"]]).faults
-                self._diagnostics += [self._places.diagnostic(fault, layers) for fault in faults]
-                continue
-            first = found.setdefault(ref, written)
-            if first is not written:
-                fault = Fault(
-                    "E0301", f"{ref} is declared twice", ("metadata", "name"), f"first at {first.file}:{first.document.at[0]}"
-                )
-                related = (Position(first.file, *first.document.at, "/metadata/name"), "first declared here")
-                self._diagnostics.append(self._places.diagnostic(fault, layers, (related,)))
-        return found
+    def _plain(self, written: _Written) -> Entry:
+        """A document that nothing lies over."""
+        ref, read = written.ref, written.read
+        if read.checked is None:
+            read.checked = judge(self._value(written), self._loader.schemas[ref.kind], read.faults)
+            read.value = None
+        return Entry(ref, read.checked, ((written.file, read.ordinal),), written.at)
 
-    def _entry(self, ref: ResourceRef, written: Sequence[_Written]) -> Entry:
-        """`written` is the patch, if any, and then the base."""
-        value, earlier = written[-1].document.value, written[-1].document.faults
-        if len(written) > 1 or written[0].file.startswith(f"{overlay.FOLDER}/"):
-            value = overlay.merge(value if len(written) > 1 else {}, written[0].document.value)
-            earlier = tuple(fault for one in written for fault in one.document.faults)
-        key = tuple((one.digest, one.document.ordinal) for one in written)
+    def _merged(self, patch: _Written, base: _Written | None = None) -> Entry:
+        """A patch over its base, or over nothing."""
+        layers = (patch, base) if base else (patch,)
+        ref = patch.ref
+
+        def value() -> Json:
+            return overlay.merge(self._value(base) if base else {}, self._value(patch))
+
+        key = tuple((one.digest, one.read.ordinal) for one in layers)
         self._keys.add(key)
-        checked = self._loader.checked(key, ref.kind, value, earlier)
-        home = written[-1]
-        at = Position(home.file, *home.document.at, "/metadata/name")
-        return Entry(ref, checked, tuple((one.file, one.document.ordinal) for one in written), at)
+        checked = self._loader.merged(key, ref.kind, value, tuple(fault for one in layers for fault in one.read.faults))
+        for one in layers:
+            one.read.value = None
+        return Entry(ref, checked, tuple((one.file, one.read.ordinal) for one in layers), layers[-1].at)
+
+    def _value(self, written: _Written) -> Json:
+        """What the document says; read once more where it was judged in an earlier load."""
+        if written.read.value is not None:
+            return written.read.value
+        if written.file not in self._again:
+            documents, _ = parse(self._texts[written.file])
+            self._again[written.file] = {document.ordinal: document.value for document in documents}
+        return self._again[written.file][written.read.ordinal]
 
 
 class _Finishing:
@@ -242,8 +288,8 @@ class _Finishing:
             if resource is None or resource.files != files or faults:
                 resource = self._resource(linked, files)
                 # A kind that misses its files would only say again what has been said.
-                for where, message in () if faults else self._kinds[resource.ref.kind].check(resource):
-                    faults.append(Fault("E0401", message, ("spec", *parse_pointer(where))))
+                for where, message, *hint in () if faults else self._kinds[resource.ref.kind].check(resource):
+                    faults.append(Fault("E0401", message, ("spec", *parse_pointer(where)), hint[0] if hint else None))
                 if not faults:
                     graph.resources[place] = resource
             self.diagnostics += [self._places.found(Finding(linked.entry, fault)) for fault in faults]
@@ -262,10 +308,11 @@ class _Finishing:
             ref=entry.ref,
             spec=linked.spec,
             at=entry.at,
-            requires=frozenset(ResourceRef(link.kind, link.name) for link in linked.links if not link.weak),
+            requires=once(frozenset(ResourceRef(link.kind, link.name) for link in linked.links if not link.weak)),
             lifecycle=entry.checked.lifecycle,
             labels=entry.checked.labels,
             files=files,
+            renamed_from=ResourceRef(entry.ref.kind, entry.checked.renamed_from) if entry.checked.renamed_from else None,
         )
 
     def _files(self, linked: Linked, faults: list[Fault]) -> tuple[FileFact, ...]:

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from reconciler.manifest.fault import Fault, Path
 from reconciler.manifest.shape import resolve
@@ -19,9 +20,11 @@ from reconciler.model.canonical import Json
 _MISSING = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A reference found in a document. `weak` ones must exist but are no dependency."""
+class Link(NamedTuple):
+    """A reference found in a document. `weak` ones must exist but are no dependency.
+
+    A tuple, because thousands of documents refer to the same few resources, and equal tuples are quickly found.
+    """
 
     path: Path
     kind: str
@@ -63,6 +66,8 @@ def _plan(document: Json, node: Json) -> Plan | None:
         plan = _reference(node["x-ref"], bool(node.get("x-weak")), plan)
     if "x-inert" in node:
         plan = _inert(node["x-inert"])
+    if "x-refused" in node:
+        plan = _refused(node["x-refused"])
     return plan
 
 
@@ -105,6 +110,16 @@ def _inert(values: list[Json]) -> Plan:
             out.faults.append(
                 Fault("W0502", f'"{path[-1]}" is recorded, but this version does not act on it', path, hint="do not rely on it")
             )
+        return value
+
+    return plan
+
+
+def _refused(hint: str) -> Plan:
+    """A field that says what this version does not do, and that nobody should believe it does."""
+
+    def plan(value: Json, path: Path, out: Out) -> Json:
+        out.faults.append(Fault("E0116", f'"{path[-1]}" is not acted on by this version', path, hint, on_key=True))
         return value
 
     return plan

@@ -10,6 +10,7 @@ from reconciler.manifest.edit import parse_path
 from reconciler.manifest.emit import block, flow, ordered
 from reconciler.manifest.schema import API_VERSION, COMBINED, combined, packaged
 from reconciler.manifest.shape import resolve
+from reconciler.manifest.written import written
 from reconciler.model.canonical import Json
 from reconciler.model.errors import Refused
 
@@ -42,6 +43,14 @@ def to_yaml(value: Json) -> str:
     """Any JSON value as YAML that reads back as the same value; a mapping in block form. Ends with a line break."""
     lines = block(value) if isinstance(value, Mapping) and value else [flow(value)]
     return "\n".join(lines) + "\n"
+
+
+def document_of(kind: str, name: str, spec: Mapping[str, Json], lifecycle: Mapping[str, Json]) -> str:
+    """The manifest that says a normalised spec: units in words, defaults left out, fields in the order of the schema."""
+    document: dict[str, Json] = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": written(kind, spec)}
+    document |= {"lifecycle": dict(lifecycle)} if lifecycle else {}
+    schema = packaged().get(kind)
+    return to_yaml(document if schema is None else ordered(schema, schema, document))
 
 
 def new_manifest(kind: str, name: str, values: Mapping[str, Json]) -> str:

@@ -4,7 +4,8 @@ specs/<kind>.v1alpha1.json is the source of every shape. Beside JSON Schema 2020
 `x-unit` (units.py), `x-ref` (a reference to that kind; `*` for {kind, name}), `x-sole` (omitted, it is the
 only resource of that kind), `x-weak` (must exist, but is no dependency), `x-inherit` (omitted, it is taken
 from another resource), `x-alias` (dotted entries are looked up in another resource), `x-immutable` (a change
-makes the thing anew), `x-inert` (values without effect yet) and `x-says` (the rule as a phrase).
+makes the thing anew), `x-inert` (values without effect yet), `x-refused` (a field that is refused, with what to do instead) and
+`x-says` (the rule as a phrase).
 """
 
 from __future__ import annotations

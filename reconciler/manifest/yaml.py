@@ -9,6 +9,7 @@ reading goes on at the next `---`.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,9 @@ _MANY_BRACKETS = 5000
 _LONG_LINE = 5000
 # After so many broken documents one more diagnosis helps nobody.
 _MAX_BROKEN = 20
+# Texts up to this length are held once, however often they stand in manifests: kinds, names, references, units. What is longer
+# is mostly written once, and looking for it would cost more than it spares.
+_COMMON = 16
 # RFC 8785 numbers are exact up to here.
 _MAX_INTEGER = 2**53 - 1
 
@@ -245,7 +249,7 @@ class _Builder:
                 self.faults.append(_deep(None, path))
                 return []
             return [
-                item.value if item.tag == _STR else self.build(item, (*path, index), depth + 1)
+                _held(item.value) if item.tag == _STR else self.build(item, (*path, index), depth + 1)
                 for index, item in enumerate(node.value)
             ]
         if isinstance(node, yaml.ScalarNode):
@@ -273,7 +277,7 @@ class _Builder:
             if name in value:
                 self.faults.append(_at_key(key, "E0103", f'"{name}" stands twice in one mapping', path))
                 continue
-            value[name] = item.value if item.tag == _STR else self.build(item, (*path, name), depth + 1)
+            value[sys.intern(name)] = _held(item.value) if item.tag == _STR else self.build(item, (*path, name), depth + 1)
         if merged is not None:
             self._merge(merged, value, path, depth)
         return value
@@ -309,6 +313,11 @@ class _Builder:
             return text
         self.faults.append(Fault("E0105", f"the tag {tag!r} is not allowed", path, hint="write the plain value"))
         return text
+
+
+def _held(text: str) -> str:
+    """The text, as the one object that stands for all short texts that say the same: libyaml makes a new one at each place."""
+    return sys.intern(text) if len(text) <= _COMMON else text
 
 
 def _at_key(node: yaml.Node, code: str, message: str, path: Path, hint: str | None = None) -> Fault:

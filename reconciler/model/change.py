@@ -14,12 +14,13 @@ from reconciler.model.resource import Resource
 
 
 class Verb(Enum):
-    """What is to be done. REPAIR restores the world to the record without a new spend."""
+    """What is to be done. REPAIR restores the world to the record without a new spend; MOVE gives a record another name."""
 
     CREATE = "create"
     UPDATE = "update"
     REPLACE = "replace"
     REPAIR = "repair"
+    MOVE = "move"
     DELETE = "delete"
     FORGET = "forget"
     NONE = "none"
@@ -41,6 +42,7 @@ class Reason(Enum):
     DRIFTED = "Drifted"
     EXPIRING = "Expiring"
     LOST = "Lost"
+    MOVED = "Moved"
     REMOVED = "Removed"
     ALREADY_GONE = "AlreadyGone"
     IN_SYNC = "InSync"
@@ -79,6 +81,10 @@ class FeeRate:
     def fee(self, size: int) -> int:
         """Satoshis owed for `size` bytes."""
         return -(-size * self.satoshis // self.bytes)
+
+    def below(self, other: FeeRate) -> bool:
+        """Whether it is the cheaper one."""
+        return self.satoshis * other.bytes < other.satoshis * self.bytes
 
 
 @dataclass(frozen=True, slots=True)

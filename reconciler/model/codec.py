@@ -49,6 +49,9 @@ def encode(value: Any) -> Json:
         return timestamp(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         out = {name: encode(getattr(value, name)) for name in _names(type(value))}
+        for name in _sparse(type(value)):
+            if not out[name]:
+                del out[name]
         return {"is": kind.__name__, **out} if kind.__name__ in _TAGGED else out
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
@@ -62,6 +65,12 @@ def encode(value: Any) -> Json:
 @cache
 def _names(kind: Any) -> tuple[str, ...]:
     return tuple(f.name for f in dataclasses.fields(kind))
+
+
+@cache
+def _sparse(kind: Any) -> tuple[str, ...]:
+    """Fields that are left out while empty, so that a field which came later does not change what was written before it."""
+    return tuple(f.name for f in dataclasses.fields(kind) if f.metadata.get("sparse"))
 
 
 # Classes that occur as members of a union, registered by `tagged`.

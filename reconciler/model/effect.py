@@ -64,6 +64,15 @@ class CoinOutput:
     satoshis: int
 
 
+@tagged
+@dataclass(frozen=True, slots=True)
+class PaymentOutput:
+    """`satoshis` to somebody else, locked with `script`."""
+
+    satoshis: int
+    script: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class TokenInput:
     """A token of ours to be spent; the ledger knows the transaction that made it."""
@@ -77,7 +86,7 @@ class Draft:
     """A transaction before coins and signatures. `coins` of ours pay for it; change is always the last output."""
 
     chain: str
-    outputs: tuple[TokenOutput | DataOutput | CoinOutput, ...]
+    outputs: tuple[TokenOutput | DataOutput | CoinOutput | PaymentOutput, ...]
     inputs: tuple[TokenInput, ...] = ()
     rate: FeeRate = _FALLBACK_RATE
     coins: int = 1
@@ -144,7 +153,8 @@ class Submit:
     `want` are output indices that must become findable per topic; `gone` are outpoints that must vanish.
     `owner` is the identity key (hex33) whose SHIP and SLAP tokens are listed to see them. `quorum` hosts must
     confirm (0 = all). -> {host name: {"admitted": {...}, "confirmed": true} or {"error": text}, ...,
-    "quorum": {"needed": n, "got": m}}; m < n when hosts said a final no.
+    "quorum": {"needed": n, "got": m}}; m < n when hosts said a final no. Where nothing is made, also "late": the Retract for
+    the hosts that did not confirm, or null.
     """
 
     txid: str
@@ -223,10 +233,13 @@ class Renew:
 @tagged
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Stop renewing a blob on a host; a host that can delete is asked to. Repeat. -> {}."""
+    """Ask a host to remove a blob, if it can: one that is paid for a while lets it lapse. Repeat. Not asked for a copy that
+    another resource than `owner` has there. -> {} or {"late": why the host did not answer}; nothing waits for it.
+    """
 
     digest: str
     host: Endpoint
+    owner: str = ""
 
 
 Effect = Generate | Attest | Sign | Broadcast | Await | Submit | Retract | Store | Renew | Release

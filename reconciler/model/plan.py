@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -19,7 +20,8 @@ FORMAT_VERSION = 1
 class Funding:
     """One transaction that splits coins so that every paying change has a coin of its own.
 
-    `outputs` are the satoshis of the new coins; `inputs` how many of the largest coins it merges first.
+    `outputs` are the satoshis of the new coins; `inputs` how many of the largest coins it merges first. A coin it makes may
+    be what a later split of the same plan spends.
     """
 
     chain: str
@@ -95,6 +97,16 @@ class Plan:
     def empty(self) -> bool:
         """True when nothing is to be done, nothing is blocked, and nothing was in doubt."""
         return all(c.verb is Verb.NONE and c.blocked is None for c in self.changes)
+
+    @property
+    def splits(self) -> tuple[tuple[str, Funding], ...]:
+        """Every split with the id of its run, in the order they are made."""
+        own, met, found = self.id if self.funding else "", Counter[str](), []
+        for funding in self.funding:
+            met[funding.chain] += 1
+            number = f"_{met[funding.chain]}" if met[funding.chain] > 1 else ""
+            found.append((f"run_{own}_{funding.chain}{number}", funding))
+        return tuple(found)
 
     @property
     def cost(self) -> Cost:

@@ -50,7 +50,9 @@ class RecordedState:
 
     `frozen` names resources with an open run: they are driven to their end before they are planned again.
     `purses` are keyed by the name of the chain (main, test, devnet). `spent_today` and, by kind, `spent_kinds` are booked
-    satoshis; `reserved` is what open runs have set aside beyond that.
+    satoshis; `reserved` is what open runs have set aside beyond that. `own` is what resources with a maxSpend have cost, by
+    generation, as far as the plan asks for it. `moved` are resources whose record is still kept under the
+    name they had before, here already shown under the new one; of what is `barred` from that, the reason.
     """
 
     lineage: str
@@ -62,3 +64,6 @@ class RecordedState:
     spent_today: int = 0
     spent_kinds: Mapping[str, int] = field(default_factory=dict)
     reserved: Mapping[ResourceRef, int] = field(default_factory=dict)
+    own: Mapping[ResourceRef, Mapping[int, int]] = field(default_factory=dict)
+    moved: Mapping[ResourceRef, ResourceRef] = field(default_factory=dict)
+    barred: Mapping[ResourceRef, str] = field(default_factory=dict)

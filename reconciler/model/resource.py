@@ -71,7 +71,8 @@ class Resource:
     """One document, normalised: every default filled, every unit in its canonical form.
 
     `requires` joins the references inside the spec with `lifecycle.depends_on`. `files` are the content
-    files the kind named, in path order, so that changed bytes are a changed resource.
+    files the kind named, in path order, so that changed bytes are a changed resource. `renamed_from` is the name under which it
+    was recorded before, if the manifest says so.
     """
 
     ref: ResourceRef
@@ -81,6 +82,7 @@ class Resource:
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     labels: Mapping[str, str] = field(default_factory=dict)
     files: tuple[FileFact, ...] = ()
+    renamed_from: ResourceRef | None = None
 
 
 @dataclass(frozen=True, slots=True)

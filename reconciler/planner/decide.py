@@ -43,6 +43,9 @@ class Row(Enum):
     IGNORE = "ignore"
 
 
+# The path at which a kind's `diff` says that what it published tells another name than its resource has now.
+NAME = "name"
+
 # (declared, recorded, seen) -> row.
 TABLE: Mapping[tuple[bool, bool, Seen], Row] = {
     (True, False, Seen.PRESENT): Row.ADOPT,
@@ -66,7 +69,7 @@ class Case:
 
     `declared` is False for a resource that is to go although its manifest still stands (destroy); `body` is the
     resolved request, empty when nothing is declared. `frozen`: a run of this resource is open. `keep`: why nothing
-    may be pruned at all, if so.
+    may be pruned at all, if so. `known_as` is the name its record still has, when that is another.
     """
 
     ref: ResourceRef
@@ -80,6 +83,7 @@ class Case:
     attempt: int = 0
     frozen: bool = False
     keep: str | None = None
+    known_as: ResourceRef | None = None
 
     @property
     def lifecycle(self) -> Lifecycle:
@@ -152,6 +156,10 @@ def _idle(case: Case, verb: Verb, reason: Reason, detail: str = "", deltas: tupl
 def _act(case: Case, verb: Verb, reason: Reason, deltas: tuple[FieldDelta, ...] = (), blocked: str | None = None) -> Change:
     seen = {} if isinstance(case.seen, Unknown) else case.seen.attributes
     leaving = not case.declared and case.record is not None
+    before = case.record
+    if before is not None and case.known_as is not None:
+        # Whoever carries it out finds the record there, and moves it first.
+        before = replace(before, ref=case.known_as)
     return Change(
         ref=case.ref,
         verb=verb,
@@ -159,7 +167,7 @@ def _act(case: Case, verb: Verb, reason: Reason, deltas: tuple[FieldDelta, ...] 
         generation=case.generation,
         attempt=case.attempt,
         deltas=deltas,
-        before=case.record,
+        before=before,
         after=case.want if case.declared else None,
         body=case.record.body if leaving and case.record is not None else case.body,
         seen=seen,
@@ -187,10 +195,17 @@ def _compare(case: Case) -> Change:
     # Where the two bodies say the same, the kind reads the one that is at hand: the recorded one would have to be parsed.
     was = case.record if case.moved else replace(case.record, body=case.body)
     drift = unignored(case.controller.diff(case.body, was, case.seen), case.lifecycle.ignore)
+    renamed = tuple(delta for delta in drift if delta.path == NAME)
     if case.moved:
-        asked = _asked(case)
+        asked = _named(case, renamed) + _asked(case)
+        drift = tuple(delta for delta in drift if delta.path != NAME)
         verb = Verb.REPLACE if any(delta.replaces for delta in asked) else Verb.UPDATE
         return _act(case, verb, _why(asked), asked + (drift if case.lifecycle.correct_drift else ()))
+    if renamed:
+        # What is out there tells the old name, and only a new version can tell the new one.
+        return replace(_act(case, Verb.UPDATE, Reason.MOVED, drift), generation=case.record.generation + 1)
+    if case.known_as is not None:
+        return _act(case, Verb.MOVE, Reason.MOVED, _named(case))
     if not drift:
         if case.record.retiring:
             # A deletion was begun and its manifest came back: put right whatever it had already taken down.
@@ -223,6 +238,12 @@ def _asked(case: Case) -> tuple[FieldDelta, ...]:
     if case.record is None:
         return ()
     return compare(case.record.body, case.body, case.controller.immutable)
+
+
+def _named(case: Case, told: tuple[FieldDelta, ...] = ()) -> tuple[FieldDelta, ...]:
+    """The new name as a field that changes, unless the kind has `told` so."""
+    old = case.known_as
+    return told or (() if old is None else (FieldDelta(NAME, old.name, case.ref.name),))
 
 
 def _why(asked: tuple[FieldDelta, ...]) -> Reason:

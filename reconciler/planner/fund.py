@@ -4,12 +4,17 @@ Every paying transaction takes one coin of its own, the smallest that suffices, 
 and none waits for another's change. Needs can be met by a set of coins, in whatever order they are served, exactly when
 for every amount there are as many coins of at least that amount as needs: serving a need with its smallest sufficient
 coin never breaks that (it takes a coin only from amounts up to that coin, where the need itself stood as well).
+
+Everyone who checks a payment reads the transaction that made its coin, and in full. One transaction with a coin for each
+of n payments would be read n times: n squared outputs. So a split has at most `WIDEST` outputs, and a larger one is a tree:
+the first transaction makes one coin for each group of coins, and each of those is split in turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 
 from reconciler.model.change import Cost, FeeRate
@@ -22,6 +27,11 @@ SplitFee = Callable[[int, int, FeeRate], int]
 _CHANGE = 1
 # A coin for a dozen or so small transactions in a row, each paying from the change of the last.
 ROOMY = 2_000
+# So many coins may be as roomy as that. Of more, each holds two payments: every payment from change is one more unproven
+# ancestor that whoever checks it has to read, and a plan of many changes would string them up by the dozen.
+_FEW = 25
+# The most outputs of one split, its change aside: some 3.4 kilobytes, a few times what a payment of it takes itself.
+WIDEST = 100
 # The price of one more input is measured over so many, because fees are whole satoshis.
 _SPAN = 1_000
 
@@ -37,24 +47,80 @@ class Shortfall:
 
 
 def fund(
-    needs: Mapping[str, Sequence[int]], purses: Mapping[str, Purse], rates: Mapping[str, FeeRate], split_fee: SplitFee
+    needs: Mapping[str, Sequence[int]],
+    purses: Mapping[str, Purse],
+    rates: Mapping[str, FeeRate],
+    split_fee: SplitFee,
+    widest: int = WIDEST,
 ) -> tuple[tuple[Funding, ...], tuple[Shortfall, ...]]:
-    """The splits a plan needs, chain by chain, and the chains whose purse does not suffice."""
-    splits, shortfalls = [], []
+    """The splits a plan needs, chain by chain and in the order they are to be made, and the chains whose purse does not suffice.
+
+    Each split has at most `widest` outputs, 2 or more.
+    """
+    splits: list[Funding] = []
+    shortfalls: list[Shortfall] = []
+    whole = _whole(split_fee, widest)
     for chain in sorted(needs):
         purse = purses.get(chain, Purse())
         coins, wanted = _descending(purse.coins), _descending(max(1, need) for need in needs[chain])
         if not uncovered(wanted, coins):
             continue
         rate = rates.get(chain, FeeRate(0))
-        found = split(wanted, coins, rate, split_fee)
+        found = split(wanted, coins, rate, whole)
         if found is None:
-            shortfalls.append(Shortfall(chain, len(wanted), purse.total, _missing(wanted, coins, rate, split_fee)))
+            shortfalls.append(Shortfall(chain, len(wanted), purse.total, _missing(wanted, coins, rate, whole)))
         else:
             inputs, outputs, fee = found
             outputs = roomy(outputs, sum(coins[:inputs]) - sum(outputs) - fee - _CHANGE)
-            splits.append(Funding(chain, outputs, inputs, rate, Cost(transactions=1, fees=fee)))
+            for made, merged, own in _tree(outputs, inputs, rate, split_fee, widest):
+                splits.append(Funding(chain, made, merged, rate, Cost(transactions=1, fees=own)))
     return tuple(splits), tuple(shortfalls)
+
+
+def _groups(count: int, widest: int) -> tuple[int, ...]:
+    """How many of `count` coins each split of the last row makes: as few groups as will do, about equal."""
+    parts = -(-count // widest)
+    return tuple(count // parts + (number < count % parts) for number in range(parts)) if parts else ()
+
+
+def _tree(
+    outputs: tuple[int, ...], inputs: int, rate: FeeRate, split_fee: SplitFee, widest: int
+) -> list[tuple[tuple[int, ...], int, int]]:
+    """(outputs, inputs, fee) of each split of a tree that ends in `outputs`, parents first.
+
+    A split below the first spends one coin, which was made to its measure.
+    """
+    rows = []
+    while len(outputs) > widest:
+        first, row = 0, []
+        for size in _groups(len(outputs), widest):
+            row.append((outputs[first : first + size], 1, split_fee(1, size, rate)))
+            first += size
+        outputs = tuple(sum(made) + fee + _CHANGE for made, _, fee in row)
+        rows.append(row)
+    return [(outputs, inputs, split_fee(inputs, len(outputs), rate)), *(one for row in reversed(rows) for one in row)]
+
+
+def _whole(split_fee: SplitFee, widest: int) -> SplitFee:
+    """What a tree of splits takes from the purse besides its coins and the change of its first: fees, and the least change of
+    every other split.
+    """
+
+    @cache
+    def rest(outputs: int, rate: FeeRate) -> tuple[int, int]:
+        """How many outputs the first split has, and what the others take."""
+        taken = 0
+        while outputs > widest:
+            sizes = _groups(outputs, widest)
+            taken += sum(split_fee(1, size, rate) + _CHANGE for size in sizes)
+            outputs = len(sizes)
+        return outputs, taken
+
+    def whole(inputs: int, outputs: int, rate: FeeRate) -> int:
+        first, others = rest(outputs, rate)
+        return split_fee(inputs, first, rate) + others
+
+    return whole
 
 
 def roomy(outputs: Sequence[int], spare: int) -> tuple[int, ...]:
@@ -64,7 +130,7 @@ def roomy(outputs: Sequence[int], spare: int) -> tuple[int, ...]:
     """
     left, raised = spare // 2, []
     for output in outputs:
-        more = min(max(0, ROOMY - output), left)
+        more = min(max(0, (ROOMY if len(outputs) <= _FEW else 2 * output) - output), left)
         left -= more
         raised.append(output + more)
     return _descending(raised)

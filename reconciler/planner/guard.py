@@ -86,6 +86,15 @@ class Facts:
     dear: Sequence[ResourceRef] = ()
 
 
+def too_dear(change: Change, spent: int, most: int | None) -> str:
+    """Why a change costs more than the resource's own maxSpend, `spent` satoshis on this generation included; empty if not."""
+    cost = change.cost.satoshis
+    if most is None or cost <= 0 or spent + cost <= most:
+        return ""
+    before = f" after {sats(spent)} spent on generation {change.generation}" if spent else ""
+    return f"costs {sats(cost)}{before}, more than its maxSpend of {sats(most)}"
+
+
 def emptied(desired: DesiredState, recorded: RecordedState, limits: Limits) -> bool:
     """Whether nothing is declared though much is recorded: a wrong directory far more often than a wish."""
     return not desired.resources and bool(recorded.records) and not limits.destroy

@@ -15,19 +15,29 @@ one {"type": "summary", formatVersion, id, lineage, serial, revision, environmen
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 from reconciler.model.canonical import Json, canonical
 from reconciler.model.change import Cause, Change, Cost, FieldDelta, Reason, Verb
 from reconciler.model.codec import encode
-from reconciler.model.plan import FORMAT_VERSION, GuardResult, Plan
+from reconciler.model.plan import FORMAT_VERSION, Funding, GuardResult, Plan
 from reconciler.planner import phrases
+from reconciler.planner.decide import NAME
 from reconciler.planner.diff import redact
 from reconciler.planner.guard import APPROVALS, APPROVED, DELETES, FUNDS, SPEND_DAY, WARNING, lifted
 
 # (role, text) -> text with its colours. Roles: add, change, replace, remove, repair, bold, dim, good, bad.
 Style = Callable[[str, str], str]
 
-MARKS = {Verb.CREATE: "+", Verb.UPDATE: "~", Verb.REPLACE: "-/+", Verb.DELETE: "-", Verb.FORGET: "x", Verb.REPAIR: "≈"}
+MARKS = {
+    Verb.CREATE: "+",
+    Verb.UPDATE: "~",
+    Verb.REPLACE: "-/+",
+    Verb.DELETE: "-",
+    Verb.FORGET: "x",
+    Verb.REPAIR: "≈",
+    Verb.MOVE: "→",
+}
 _ROLES = {
     Verb.CREATE: "add",
     Verb.UPDATE: "change",
@@ -35,6 +45,7 @@ _ROLES = {
     Verb.DELETE: "remove",
     Verb.FORGET: "remove",
     Verb.REPAIR: "repair",
+    Verb.MOVE: "change",
 }
 # Name of a total, and how a person says it.
 TOTALS = {
@@ -43,6 +54,7 @@ TOTALS = {
     "replace": "to replace",
     "retire": "to retire",
     "repair": "to repair",
+    "move": "to move",
     "forget": "to forget",
     "deferred": "deferred",
     "blocked": "blocked",
@@ -54,6 +66,7 @@ _COUNTED = {
     Verb.REPLACE: "replace",
     Verb.DELETE: "retire",
     Verb.REPAIR: "repair",
+    Verb.MOVE: "move",
     Verb.FORGET: "forget",
     Verb.DEFER: "deferred",
     Verb.NONE: "unchanged",
@@ -150,10 +163,17 @@ def why(change: Change) -> str:
         Reason.DRIFTED: "the network left the record",
         Reason.EXPIRING: "what was paid for ends soon",
         Reason.LOST: "lost on the network, made again",
+        Reason.MOVED: _moved(change),
         Reason.REMOVED: "no longer declared",
         Reason.ALREADY_GONE: "already gone, the record is dropped",
     }.get(change.reason, change.reason.value)
-    return f"{told} in {place}" if place and change.reason in (Reason.NEW, Reason.SPEC_CHANGED) else told
+    return f"{told} in {place}" if place and change.reason in (Reason.NEW, Reason.SPEC_CHANGED, Reason.MOVED) else told
+
+
+def _moved(change: Change) -> str:
+    """A new name, and whether it takes a new version of what is published."""
+    old = next((f" from {phrases.value(delta.before)}" for delta in change.deltas if delta.path == NAME), "")
+    return f"moved{old}" + ("" if change.verb is Verb.MOVE else ": published again under the new name")
 
 
 def fields(change: Change) -> list[tuple[str, str]]:
@@ -237,15 +257,21 @@ def _summary(plan: Plan, paint: Style) -> list[str]:
         moved += f", {phrases.size(plan.cost.uploaded)} to upload" if plan.cost.uploaded else ""
         budget = next((f"      budget {guard.message}" for guard in plan.guards if guard.name == SPEND_DAY), "")
         lines.append(f"      {moved}{budget}")
-    for funding in plan.funding:
-        made, merged = phrases.grouped(len(funding.outputs)), phrases.count(funding.inputs, "coin")
-        lines.append(f"      first {merged} split into {made} on {funding.chain}, fee {phrases.sats(funding.cost.fees)}")
+    lines += [_split(chain, tuple(splits)) for chain, splits in groupby(plan.funding, lambda funding: funding.chain)]
     if plan.guards:
         lines.append("Guards: " + " · ".join(_verdict(guard, paint) for guard in plan.guards))
     lines += [paint("bad", f"      ! {guard.name}: {_told(guard.message)}") for guard in plan.refusals]
     warned = [guard for guard in plan.guards if guard.ok and guard.message.startswith(WARNING)]
     lines += [paint("change", f"      ! {guard.name}: {_told(guard.message)}") for guard in warned]
     return lines
+
+
+def _split(chain: str, splits: Sequence[Funding]) -> str:
+    """The splits of one chain; each but the first spends a coin that an earlier one made for it."""
+    made = phrases.grouped(sum(len(funding.outputs) for funding in splits) - len(splits) + 1)
+    merged, fees = phrases.count(splits[0].inputs, "coin"), phrases.sats(sum(funding.cost.fees for funding in splits))
+    several = f" in {len(splits)} transactions" if len(splits) > 1 else ""
+    return f"      first {merged} split into {made} on {chain}{several}, fee {fees}"
 
 
 def arithmetic(cost: Cost) -> str:

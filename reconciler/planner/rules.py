@@ -1,13 +1,20 @@
-"""The settings' words about guards, budgets, policies and approvals, as limits."""
+"""The settings' words about guards, budgets, policies and approvals, as limits.
+
+Every command reads settings, `validate` too, and few settings speak of policies or approvals: what those rest on is imported
+where they do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from reconciler.model.canonical import Json
-from reconciler.planner.approval import Demand, Panel
 from reconciler.planner.guard import Limits
-from reconciler.planner.policy import Matches, Policy
+
+if TYPE_CHECKING:
+    from reconciler.planner.approval import Panel
+    from reconciler.planner.policy import Matches, Policy
 
 
 def limits_of(values: Mapping[str, Json], compiled: Callable[[Json], Matches]) -> Limits:
@@ -22,17 +29,24 @@ def limits_of(values: Mapping[str, Json], compiled: Callable[[Json], Matches]) -
         spend_run=spend.get("run"),
         spend_day=spend.get("day"),
         spend_kinds={kind: budget["day"] for kind, budget in (spend.get("kinds") or {}).items()},
-        policies=tuple(
-            Policy(one["name"], one["action"], one["when"], compiled(one["when"]), one.get("message", ""))
-            for one in values.get("policies") or ()
-        ),
+        policies=_policies(values.get("policies") or (), compiled),
         panel=_panel(values.get("approvals") or {}, compiled),
     )
+
+
+def _policies(said: Sequence[Mapping[str, Json]], compiled: Callable[[Json], Matches]) -> tuple[Policy, ...]:
+    if not said:
+        return ()
+    from reconciler.planner.policy import Policy
+
+    return tuple(Policy(one["name"], one["action"], one["when"], compiled(one["when"]), one.get("message", "")) for one in said)
 
 
 def _panel(said: Mapping[str, Json], compiled: Callable[[Json], Matches]) -> Panel | None:
     if not said.get("keys") and not said.get("required") and not said.get("rules") and not said.get("guards"):
         return None
+    from reconciler.planner.approval import Demand, Panel
+
     demands = tuple(
         Demand(rule.get("name") or f"rule {number}", rule["required"], rule["when"], compiled(rule["when"]))
         for number, rule in enumerate(said.get("rules") or (), 1)

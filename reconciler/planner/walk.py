@@ -7,7 +7,7 @@ spend on top of it, and whatever would pull it away from under something that st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import is_
 
@@ -22,9 +22,8 @@ from reconciler.model.ref import ResourceRef
 from reconciler.model.resource import DesiredState, Lifecycle, Resource
 from reconciler.planner.decide import Case, decide, shielded
 from reconciler.planner.diff import is_marker, same
-from reconciler.planner.guard import EMPTY_SOURCE, MAX_SPEND, Limits, emptied
+from reconciler.planner.guard import EMPTY_SOURCE, MAX_SPEND, Limits, emptied, too_dear
 from reconciler.planner.order import rank_of, topological
-from reconciler.planner.phrases import sats
 from reconciler.planner.resolve import Hold, Offer, chain, exported, marker, network, paid_on, renews, request
 
 # What a kind may raise over a body it cannot read (one of another version, one with markers in it). It costs that one
@@ -135,6 +134,9 @@ class Walk:
         if controller is None:
             self.changes[ref] = _no_kind(_undecided(ref, want, record))
             return
+        if record is None and ref in self.recorded.barred:
+            self.changes[ref] = replace(_undecided(ref, want, None), blocked=self.recorded.barred[ref])
+            return
         try:
             known = self._recalled(ref, want, record)
             if known is not None:
@@ -155,6 +157,7 @@ class Walk:
             self._pending.add(ref)
         if renews(change):
             change = self._wait_for(change, offers)
+        change = self._wait_for_names(change, want.requires)
         self.changes[ref] = self._price(change, controller, want.lifecycle)
 
     def _recalled(self, ref: ResourceRef, want: Resource, record: Record | None) -> Change | None:
@@ -193,6 +196,7 @@ class Walk:
             attempt=self.recorded.attempts.get(ref, 0),
             frozen=ref in self.recorded.frozen,
             keep=keep,
+            known_as=self.recorded.moved.get(ref),
         )
 
     def _asked(self, want: Resource, controller: Controller, offers: Mapping[ResourceRef, Offer]) -> dict[str, Json]:
@@ -218,6 +222,16 @@ class Walk:
             return change
         self._pending.add(change.ref)
         return _held(change, hold)
+
+    def _wait_for_names(self, change: Change, others: Iterable[ResourceRef]) -> Change:
+        """Its record is shown as it will be once what it stands on has its new name: until then it must not be written."""
+        moved = self.recorded.moved
+        for other in sorted(ref for ref in others if ref in moved) if moved and change.verb.acts else ():
+            mover = self.changes.get(other)
+            if mover is None or mover.blocked is not None or not mover.verb.acts:
+                return _held(change, Hold(f"waits for {other}, which has its new name first", Reason.MOVED))
+            self.waits[change.ref] |= {other}
+        return change
 
     def _offer(self, ref: ResourceRef) -> Offer:
         offer = self._offers.get(ref)
@@ -257,7 +271,7 @@ class Walk:
         if controller is None:
             self.changes[ref] = _no_kind(_undecided(ref, None, record))
             return
-        case = self._case(ref, want, record, controller, keep=self._keep())
+        case = self._case(ref, want, record, controller, keep=self._keep() or self.recorded.barred.get(ref))
         change = decide(case)
         if change is None:
             return
@@ -269,6 +283,7 @@ class Walk:
                 if hold is not None:
                     change = _held(change, hold)
                     break
+        change = self._wait_for_names(change, record.requires)
         self.changes[ref] = self._price(change, controller, case.lifecycle)
 
     def _keep(self) -> str | None:
@@ -331,7 +346,7 @@ class Walk:
 
     def _price(self, change: Change, controller: Controller, lifecycle: Lifecycle) -> Change:
         """The change with its rate, cost and needs; blocked when it cannot be priced or costs more than it may."""
-        if not change.verb.acts or change.blocked is not None or change.verb is Verb.FORGET:
+        if not change.verb.acts or change.blocked is not None or change.verb in (Verb.FORGET, Verb.MOVE):
             return change
         name = network(paid_on(change))
         change = replace(change, rate=self.rates.get(name) if name is not None else None)
@@ -345,11 +360,11 @@ class Walk:
             return replace(change, blocked=where)
         if needs and chain(paid_on(change)) is None:
             return replace(change, blocked=f"Network/{name} does not say on which chain to pay")
-        if lifecycle.max_spend is not None and cost.satoshis > lifecycle.max_spend:
+        spent = self.recorded.own.get(change.ref, {}).get(change.generation, 0)
+        if told := too_dear(change, spent, lifecycle.max_spend):
             self.dear.append(change.ref)
             if MAX_SPEND not in self.limits.approved:
-                most = f"costs {sats(cost.satoshis)}, more than its maxSpend of {sats(lifecycle.max_spend)}"
-                return replace(change, blocked=most)
+                return replace(change, blocked=told)
         return change
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from reconciler.model.errors import LocalProtocolError, RemoteProtocolError
 from reconciler.wire.bump import Bump, parse_bump, read_bump
 from reconciler.wire.bytesio import Reader, internal, varint
-from reconciler.wire.tx import Tx, parse_tx, read_tx
+from reconciler.wire.tx import Tx, parents_of, read_tx, txid_of
 
 V1, V2, ATOMIC = 0xEFBE0001, 0xEFBE0002, 0x01010101
 # More ancestors than this in one envelope is an attack or a wallet that never saw a proof.
@@ -172,22 +172,25 @@ def write_beef(subject: str, source: Source, *, atomic: bool = False, version: i
         raise LocalProtocolError("bad-beef", f"cannot write BEEF version {version}", hint="1 or 2")
     bumps: dict[bytes, int] = {}
     entries = []
-    for tx, proof in _gather(subject, source):
+    for txid, raw, proof in _gather(subject, source):
         mark = b"\x00"
         if proof:
-            if tx.txid not in parse_bump(proof):
-                raise LocalProtocolError("bad-beef", f"cannot prove {tx.txid}: its merkle path is that of another transaction")
+            if txid not in parse_bump(proof):
+                raise LocalProtocolError("bad-beef", f"cannot prove {txid}: its merkle path is that of another transaction")
             mark = b"\x01" + varint(bumps.setdefault(proof, len(bumps)))
-        entries.append(tx.raw + mark if version == 1 else mark + tx.raw)
+        entries.append(raw + mark if version == 1 else mark + raw)
     head = (V1 if version == 1 else V2).to_bytes(4, "little")
     body = head + varint(len(bumps)) + b"".join(bumps) + varint(len(entries)) + b"".join(entries)
     return ATOMIC.to_bytes(4, "little") + internal(subject) + body if atomic else body
 
 
-def _gather(subject: str, source: Source) -> list[tuple[Tx, bytes]]:
-    """Depth first without recursion: a transaction is listed once all its listed parents are."""
-    found: dict[str, tuple[Tx, bytes]] = {}
-    order: list[tuple[Tx, bytes]] = []
+def _gather(subject: str, source: Source) -> list[tuple[str, bytes, bytes]]:
+    """(txid, raw transaction, raw proof), depth first without recursion: one is listed once all its listed parents are.
+
+    Of each transaction only what it spends is read: its bytes are those of its name, or it is refused.
+    """
+    found: dict[str, tuple[str, bytes, bytes]] = {}
+    order: list[tuple[str, bytes, bytes]] = []
     stack = [(subject, False)]
     while stack:
         txid, parents_done = stack.pop()
@@ -198,11 +201,11 @@ def _gather(subject: str, source: Source) -> list[tuple[Tx, bytes]]:
             if part is None:
                 hint = "an unproven transaction needs every ancestor back to a mined one"
                 raise LocalProtocolError("bad-beef", f"cannot write the BEEF of {subject}: ancestor {txid} is unknown", hint=hint)
-            tx = parse_tx(part[0])
-            if tx.txid != txid:
-                raise LocalProtocolError("bad-beef", f"cannot write the BEEF of {subject}: {txid} was given as {tx.txid}")
-            found[txid] = (tx, part[1])
+            given = txid_of(part[0])
+            if given != txid:
+                raise LocalProtocolError("bad-beef", f"cannot write the BEEF of {subject}: {txid} was given as {given}")
+            found[txid] = (txid, *part)
             stack.append((txid, True))
             if not part[1]:
-                stack += [(spent.txid, False) for spent in reversed(tx.inputs)]
+                stack += [(parent, False) for parent in reversed(parents_of(part[0]))]
     return order

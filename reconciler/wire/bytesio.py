@@ -51,7 +51,11 @@ class Reader:
 
     def u8(self) -> int:
         """One byte as an integer."""
-        return self.take(1)[0]
+        at = self._position
+        if at >= len(self._data):
+            return self.take(1)[0]
+        self._position = at + 1
+        return self._data[at]
 
     def u16(self) -> int:
         """Two bytes, little endian."""
@@ -83,7 +87,7 @@ class Reader:
     def count(self, least: int) -> int:
         """A CompactSize count of items of at least `least` bytes each, checked against what is left before anything is built."""
         value = self.varint()
-        if value * least > self.left:
+        if value * least > len(self._data) - self._position:
             raise self.fault(f"{value} items are promised and {self.left} bytes are left")
         return value
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from reconciler.model.effect import CoinOutput, DataOutput, Draft, TokenOutput
+from reconciler.model.effect import CoinOutput, DataOutput, Draft, PaymentOutput, TokenOutput
 from reconciler.model.errors import Invariant, LocalProtocolError, RemoteProtocolError
 from reconciler.model.ref import Outpoint
 from reconciler.wire.bytesio import varint
@@ -54,9 +54,11 @@ def _output_size(script: int) -> int:
     return 8 + len(varint(script)) + script
 
 
-def _script_size(output: TokenOutput | DataOutput | CoinOutput) -> int:
+def _script_size(output: TokenOutput | DataOutput | CoinOutput | PaymentOutput) -> int:
     if isinstance(output, CoinOutput):
         return _P2PKH_SIZE
+    if isinstance(output, PaymentOutput):
+        return len(output.script)
     if isinstance(output, DataOutput):
         return len(op_return(output.pushes))
     items = [*output.fields, bytes(SIGNATURE_SIZE)]
@@ -76,7 +78,7 @@ def price(draft: Draft, spent: Sequence[int]) -> Priced:
     return Priced(fee, tokens - sum(spent), max(fee + created - sum(spent) + 1, 1))
 
 
-def _satoshis(output: TokenOutput | DataOutput | CoinOutput) -> int:
+def _satoshis(output: TokenOutput | DataOutput | CoinOutput | PaymentOutput) -> int:
     return 0 if isinstance(output, DataOutput) else output.satoshis
 
 
@@ -114,11 +116,13 @@ def assemble(
     return Tx(tuple(TxIn(point.txid, point.vout) for point in points), tuple(outputs)), sources
 
 
-def _output(output: TokenOutput | DataOutput | CoinOutput, token_scripts: Iterator[bytes], purse: bytes) -> TxOut:
+def _output(output: TokenOutput | DataOutput | CoinOutput | PaymentOutput, token_scripts: Iterator[bytes], purse: bytes) -> TxOut:
     if isinstance(output, DataOutput):
         return TxOut(0, op_return(output.pushes))
     if isinstance(output, CoinOutput):
         return TxOut(output.satoshis, purse)
+    if isinstance(output, PaymentOutput):
+        return TxOut(output.satoshis, output.script)
     script = next(token_scripts)
     if decode_pushdrop(script).fields != output.fields:
         raise Invariant("bad-token", "cannot build the transaction: a token script does not carry the drafted fields")

@@ -128,6 +128,12 @@ def anyone_public(identity: bytes, inv: str) -> bytes:
     return child_public(identity, ANYONE_SECRET, inv)
 
 
+def symmetric_key(secret: bytes, counterparty: bytes, inv: str) -> bytes:
+    """The 32-byte key both sides can compute (BRC-42): the x coordinate of the point their two child keys share."""
+    child = child_secret(secret, counterparty, inv)
+    return bytes(_point(child_public(counterparty, secret, inv)).multiply(child).format(compressed=True)[1:])
+
+
 # --- ECDSA ---------------------------------------------------------------------------------------
 
 

@@ -129,6 +129,18 @@ def read_tx(reader: Reader) -> Tx:
     return tx
 
 
+def txid_of(raw: bytes) -> str:
+    """The id of the transaction that these bytes are, display-order hex."""
+    return display(sha256d(raw))
+
+
+def parents_of(raw: bytes) -> tuple[str, ...]:
+    """The ids of the transactions these bytes spend from, in input order; what follows the inputs is not read."""
+    reader = Reader(raw, "transaction")
+    reader.u32()
+    return tuple(_read_input(reader).txid for _ in range(reader.count(_LEAST_INPUT)))
+
+
 def _read_input(reader: Reader) -> TxIn:
     return TxIn(reader.hash(), reader.u32(), reader.varbytes(), reader.u32())
 

@@ -144,9 +144,9 @@ def test_asking_puts_the_key_and_the_daemon_repairs(shop: Producer, daemon: Daem
     token = shop("get", "Dataset", "rates", "-o", "json").json["status"]["identity"]["outpoint"]
     purse = shop.purse()
     control.evict(shop.devnet, "overlay-1", Outpoint.parse(token))
-    ran = shop("reconcile", "Dataset/rates")
-    assert "1 queued; the daemon" in ran.err and ran.out == ""
-    daemon.until(lambda: any(one["event"] == "plan.applied" and one["satoshis"] == 0 for one in daemon.events()), "the repair")
+    ran = shop("reconcile", "Dataset/rates", "--wait")
+    assert "1 queued; the daemon" in ran.err and "Dataset/rates: as declared" in ran.err and ran.out == ""
+    assert any(one["event"] == "plan.applied" and one["satoshis"] == 0 for one in daemon.events())
     assert "0 drifted" in shop("drift", "--detailed-exitcode").out
     assert shop.purse() == purse
     assert daemon.stop(signal.SIGINT) == 0

@@ -1,5 +1,6 @@
 """The verbs that look, on one applied repository: they read the ledger, and most of them need no network at all."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.adapters.process import own_name
+from reconciler.compose import workspace
 from reconciler.devnet import control
 from reconciler.manifest.yaml import parse
 from reconciler.model.ref import Outpoint
+from reconciler.settings import load
 from tests.cli.producer import PRICE, Producer, end, producer, up
 
 
@@ -73,6 +77,39 @@ def test_status_watch_shows_what_changes(shop: Producer) -> None:
     finally:
         end(process)
     assert process.returncode == 130
+
+
+async def _take(made: Producer, owner: str, *keys: str) -> None:
+    async with workspace(load(made.root)) as space:
+        for key in keys:
+            assert space.ports.queue.take(key, owner, space.ports.clock.now()) is not None
+
+
+def test_what_a_lost_machine_holds_is_shown_and_ended(offline: Producer) -> None:
+    lost, ours = "elsewhere:12:34", own_name()
+    asyncio.run(_take(offline, lost, "ref/Dataset/rates", "plan"))
+    asyncio.run(_take(offline, ours, "confirm"))
+    shown = {one["key"]: one["process"] for one in offline("state", "lock", "show", "-o", "json").json}
+    assert shown == {"ref/Dataset/rates": "elsewhere", "plan": "elsewhere", "confirm": "lives"}
+    assert re.search(r"plan +elsewhere:12:34 +elsewhere +\d+ +\d+s", offline("state", "lock", "show").out)
+    assert "add --yes" in offline("state", "lock", "break", "plan", expect=64).err
+    assert "lives on this machine" in offline("state", "lock", "break", "confirm", "--yes", expect=6).err
+    ended = offline("state", "lock", "break", "ref/Dataset/rates", "--yes")
+    assert f"{lost} holds nothing any more: plan, ref/Dataset/rates" in ended.err
+    assert [one["key"] for one in offline("state", "lock", "show", "-o", "json").json] == ["confirm"]
+    assert "nobody holds it" in offline("state", "lock", "break", lost, "--yes", expect=1).err
+
+
+def test_events_are_followed_until_interrupted(shop: Producer) -> None:
+    process = shop.start("events", "--follow", "-n", "2", "-o", "json")
+    try:
+        assert process.stdout is not None
+        assert len([json.loads(process.stdout.readline()) for _ in range(2)]) == 2
+        process.send_signal(2)
+        out, err = process.communicate(timeout=30)
+    finally:
+        end(process)
+    assert (process.returncode, out, err) == (130, "", "")
 
 
 def test_get_gives_the_envelope_with_its_status(offline: Producer) -> None:

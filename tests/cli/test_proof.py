@@ -51,6 +51,18 @@ def published(shop: Shop) -> Shop:
     return shop
 
 
+@pytest.mark.row("P-PUB-25")
+def test_content_is_brought_back_from_storage_hosts(published: Shop, tmp_path: Path) -> None:
+    ran = published("fetch", "dataset/btc-daily", "--to", str(tmp_path), "--file", FILE)
+    assert ran.out.startswith(f"{tmp_path / FILE}  ") and " from " in ran.out
+    assert (tmp_path / FILE).read_bytes() == (published.root / FILE).read_bytes()
+    (again, other) = json.loads(published("fetch", "dataset/btc-daily", "--to", str(tmp_path), "-o", "json").out)
+    assert (again["path"], again["host"]) == (FILE, None)
+    assert other["host"] is not None
+    ran = published("fetch", "identity/nobody", "--to", str(tmp_path), expect=1)
+    assert "cannot fetch Identity/nobody: it has not been published" in ran.err
+
+
 @pytest.fixture(scope="module")
 def mined(published: Shop) -> Shop:
     """The same, in a block."""

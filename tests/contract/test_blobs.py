@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters.blobs import BlobDirectory
+from reconciler.adapters.copying import BLOCK, Partial, part_of
 from reconciler.model.errors import Conflict, Refused, Unavailable
 
 
@@ -102,3 +103,18 @@ def test_a_full_disk_is_unavailable_and_leaves_nothing(blobs: BlobDirectory, mon
         blobs.put(b"hello")
     assert leftovers(blobs) == []
     assert not blobs.has(hashlib.sha256(b"hello").hexdigest())
+
+
+def test_a_copy_that_was_cut_off_is_gone_on_with(blobs: BlobDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = os.urandom(5 * BLOCK)
+    source, sha256 = tmp_path / "data.csv", hashlib.sha256(content).hexdigest()
+    source.write_bytes(content)
+    part = part_of(blobs.path(sha256))
+    part.parent.mkdir(parents=True)
+    part.write_bytes(content[: 3 * BLOCK])
+    written: list[int] = []
+    monkeypatch.setattr(Partial, "write", lambda self, block: written.append(os.write(self.handle, block)))
+    blobs.adopt(source, sha256)
+    assert sum(written) == 2 * BLOCK
+    assert blobs.get(sha256) == content
+    assert leftovers(blobs) == []

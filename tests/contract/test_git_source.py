@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from reconciler.adapters import git_mirror
 from reconciler.adapters.blobs import BlobDirectory
 from reconciler.adapters.clock import SystemEntropy
 from reconciler.adapters.files import DirectorySource
@@ -491,6 +492,30 @@ def test_a_mirror_that_lost_objects_is_made_anew(desk: Desk, origin: Remote) -> 
     fresh = desk.source()
     assert fresh.current().texts["a.yaml"] == b"a: 1\n"
     assert fresh.current().id == f"main@{good}"
+
+
+def test_many_fetches_become_one_pack_and_what_is_in_force_is_never_swept(
+    desk: Desk, origin: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git_mirror, "PACKS", 3)
+    first = origin.push(FILES)
+    source = desk.source()
+    source.current()
+    packs = source.mirror.git.directory / "objects" / "pack"
+    most = 0
+    for number in range(8):
+        good = origin.push({"a.yaml": f"a: {number}\n"})
+        refreshed(source, desk.clock)
+        most = max(most, len(list(packs.glob("*.pack"))))
+    assert 3 < most <= 5, "a fetch leaves a pack, and four are made one before the next"
+    # The branch is rewritten, nobody agrees, and what nothing leads to any more is swept.
+    origin.call("checkout", "--quiet", "--detach", first)
+    origin.push({"a.yaml": "a: other\n"})
+    refreshed(source, desk.clock)
+    assert source.standing().reason == "Rewound"
+    assert source.mirror.git.run("gc", "--prune=now", "--quiet").code == 0
+    again = desk.source().current()
+    assert again.id == f"main@{good}" and again.texts["a.yaml"] == b"a: 7\n"
 
 
 def test_a_repository_that_is_too_large_fills_no_disk(desk: Desk, origin: Remote) -> None:

@@ -236,7 +236,7 @@ def test_credentials_that_do_not_fit_the_address_are_refused_before_anything_is_
         mirror(tmp_path, url, credentials).ask(MAIN)
 
 
-# The machine of a test has no SSH server. This stands where ssh stands: it notes how it was called and what it was given,
+# A server that is real is in test_git_ssh.py. This stands where ssh stands: it notes how it was called and what it was given,
 # and runs the command on this machine, as sshd would for whoever it lets in.
 STANDIN = """\
 #!/bin/sh

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.adapters.clock import SystemClock, SystemEntropy
 from reconciler.adapters.sql.ledger import open_ledger
+from reconciler.adapters.sql.plain import PlainLedger, open_store
 from reconciler.model.effect import Lock
 from reconciler.model.errors import Conflict, Invariant, Refused
 from reconciler.model.intent import Intent, IntentState, Run, RunState
@@ -27,8 +29,19 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 BTC = ResourceRef("Dataset", "btc")
 LOCK = Lock("wallet", "reconciler funding", "1", "self")
 Open = Callable[[], tuple[Ledger, Queue]]
+
+
+def plainly(path: Path) -> tuple[Ledger, Queue]:
+    """A ledger in a file as commands open it once it is there."""
+    open_ledger(path / "ledger.db")[0].close()
+    ledger, queue = open_store(path / "ledger.db", SystemClock(), SystemEntropy())
+    assert isinstance(ledger, PlainLedger)
+    return ledger, queue
+
+
 STORES = {
     "sqlite": lambda path: open_ledger(path / "ledger.db"),
+    "plain": plainly,
     "postgresql": lambda path: open_ledger(postgres.server().url(path)),
 }
 

@@ -17,7 +17,7 @@ from reconciler.adapters import uhrp
 from reconciler.adapters.http import Answer, Http, Paid
 from reconciler.adapters.http import Request as Outgoing
 from reconciler.adapters.shelf import NEVER
-from reconciler.adapters.uhrp import StorageHosts
+from reconciler.adapters.storage import StorageHosts
 from reconciler.devnet.clock import run
 from reconciler.devnet.network import Fault, Trouble
 from reconciler.devnet.world import Plan, World
@@ -174,6 +174,9 @@ class Purse:
 
     async def prepare(self, request: Outgoing) -> Outgoing:
         return request
+
+    async def forgot(self, request: Outgoing, answer: Answer) -> bool:
+        return False
 
     async def accept(self, request: Outgoing, answer: Answer) -> None:
         pass
@@ -339,10 +342,9 @@ def test_a_name_that_a_host_gives_cannot_lead_elsewhere(bench: Bench) -> None:
 
 
 def test_kinds_that_are_not_served_are_refused(bench: Bench, tmp_path: Path) -> None:
-    for kind in ("http", "s3"):
-        with pytest.raises(Refused, match="are not served") as caught:
-            bench.put(Endpoint("web", "http://eu1.devnet", kind=kind))
-        assert caught.value.hint == "use uhrp or filesystem"
+    with pytest.raises(Refused, match="are not served") as caught:
+        bench.put(Endpoint("web", "http://eu1.devnet", kind="http"))
+    assert caught.value.hint == "use uhrp, filesystem or s3"
     with pytest.raises(Unavailable, match="not a directory"):
         bench.put(Endpoint("disk", (tmp_path / "not mounted").as_uri(), kind="filesystem"))
     with pytest.raises(Refused, match="as a directory"):

@@ -78,12 +78,21 @@ class Example:
 
 
 RATES_OF_A_DAY = "2025-01-01,1.0,1.0,1.0,1.0,1.0,1.0,1.0,1.0,1.0,1.0,1.0,1.0"
+NEXT_KEY = """  register: true
+  rotation:
+    next: {file: .keys/desk-2.json, generate: ifMissing, encryption: {passphrase: {env: RECONCILER_PASSPHRASE}}}
+    transitionPeriod: 7d"""
 ALL = (
     Example("01-identity", (replaced("identity.yaml", "Corner Desk", "Other Corner"),)),
     Example("02-advertisement", (replaced("network.yaml", "https://fx.example.com", "https://new.example.com"),)),
     Example("03-dataset", (appended("data/tides.csv", "2025-01-03T00:00Z,1.0"),)),
     Example("04-fileset", (another("data/humidity.csv", "data/pressure.csv"),)),
     Example("05-environments", (replaced("overlays/test/dataset.yaml", "price: 1sat", "price: 2sat"),), "test"),
+    Example(
+        "06-distribution",
+        (replaced("rule.yaml", "spread: all", "spread: [EU, US]"), appended("data/temperature.csv", "2025-01-06T00:00Z,12.1")),
+    ),
+    Example("07-rotation", (replaced("identity.yaml", "  register: true", NEXT_KEY),)),
     Example("market-data", (replaced("prices.yaml", "2500sat", "3000sat"), appended("data/fx-2024.csv", RATES_OF_A_DAY))),
 )
 BY_NAME = {example.name: example for example in ALL}

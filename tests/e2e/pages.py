@@ -117,16 +117,20 @@ def copied(folder: str, into: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     shutil.copytree(ROOT / folder, copy, ignore=shutil.ignore_patterns(".state", ".keys", ".devnet"))
     base = free_base()
     for path in copy.rglob("*.yaml"):
-        text = path.read_text("utf-8").replace("127.0.0.1:90", f"127.0.0.1:{base // 100}")
-        path.write_text(text.replace("127.0.0.1:8401", f"127.0.0.1:{base + LISTEN}"), "utf-8")
+        path.write_text(moved(path.read_text("utf-8"), base), "utf-8")
     ports = " ".join(f"--port {name}={base + offset}" for name, offset in PORTS.items())
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("RECONCILER_", "PYTEST_"))}
     shown = {"TERM": "dumb", "COLUMNS": "100", "LC_ALL": "C.UTF-8", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
     try:
-        yield copy, {**clean, **shown, "PYTHONPATH": str(ROOT), "PAGE_PORTS": ports, "HOME": str(into)}
+        yield copy, {**clean, **shown, "PYTHONPATH": str(ROOT), "PAGE_BASE": str(base), "PAGE_PORTS": ports, "HOME": str(into)}
     finally:
         for devnet in into.rglob(".devnet"):
             control.down(devnet)
+
+
+def moved(text: str, base: int) -> str:
+    """Text whose addresses on this machine are those that are free here."""
+    return text.replace("127.0.0.1:90", f"127.0.0.1:{base // 100}").replace("127.0.0.1:8401", f"127.0.0.1:{base + LISTEN}")
 
 
 def free_base() -> int:
@@ -147,9 +151,10 @@ def free_base() -> int:
 
 def type_in(steps: Sequence[Step], at: Path, env: dict[str, str], tools: Path) -> list[Printed]:
     """Type commands into one shell, in order; what each printed."""
-    lines = ["S=0"]
+    # Where systemd is not installed, nobody can say more of a unit than tests/unit/test_units.py does.
+    lines = ["S=0", "type -P systemd-analyze > /dev/null || systemd-analyze() { :; }"]
     for step in steps:
-        lines += ["(exit $S)", step.command, r"S=$?; printf '\037%d\036' $S"]
+        lines += ["(exit $S)", moved(step.command, int(env["PAGE_BASE"])), r"S=$?; printf '\037%d\036' $S"]
     script = at.parent / "session.sh"
     script.write_text("\n".join(lines) + "\n", "utf-8")
     path = f"{tools}:{Path(sys.executable).parent}:{env['PATH']}"

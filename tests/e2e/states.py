@@ -263,7 +263,8 @@ def world_digest(world: World, floor: dict[str, int]) -> str:
         state = host.state
         kept = sorted(f"{one} {_sha256(host.vault.slice(one, 0, host.vault.size(one) or 0))}" for one in host.vault.snapshot())
         objects = sorted(repr(one) for one in state.objects.values())
-        told += [name, kept, objects, numbered(state.objects, floor[name]), state.coin, list(state.unsent)]
+        told += [name, kept, objects, numbered(state.objects, floor[name]), state.coin, list(state.unsent), state.renewals]
+        told.append(sorted(state.downloads.items()))
     for name, caster in sorted(world.broadcasters.items()):
         told += [name, sorted(caster.state.listeners.items()), repr(caster.state.provoked)]
     return _digest(told)

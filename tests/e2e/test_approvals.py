@@ -262,5 +262,17 @@ def test_a_resource_spends_no_more_on_one_generation_than_its_own_limit(scene: S
                 assert refused.value.code == "max-spend"
                 require_own(tx, tight, frozenset({"max-spend"}))
                 require_own(tx, replace(tight, generation=2), frozenset())
+                tx.close_run("run_before", RunState.DONE)
+            scene.write({"dataset.yaml": f"{FULL['dataset.yaml']}lifecycle: {{maxSpend: {most}}}\n"})
+            survey = await space.surveyor.survey()
+            plan = space.surveyor.plan(survey, Limits())
+            (refused_at_plan,) = plan.refusals
+            assert refused_at_plan.name == "max-spend" and plan.acting == ()
+            (held,) = [one for one in plan.changes if one.ref == RATES]
+            assert held.blocked == f"costs {most} sat after 1 sat spent on generation 1, more than its maxSpend of {most} sat"
+            assert space.surveyor.plan(survey, Limits(approved=frozenset({"max-spend"}))).refusals == ()
+            scene.write({"dataset.yaml": f"{FULL['dataset.yaml']}lifecycle: {{maxSpend: {most + 1}}}\n"})
+            plan = space.surveyor.plan(await space.surveyor.survey(), Limits())
+            assert plan.refusals == () and [change.ref for change in plan.acting] == [RATES]
 
     play(main, scene.world.clock)

@@ -9,8 +9,10 @@ import yaml
 from reconciler.compose import Workspace
 from reconciler.devnet.world import Plan, World
 from reconciler.engine.handlers import Handlers
-from reconciler.engine.rebuild import ADOPTED, LEFT, Find, adopt, find_coins
+from reconciler.engine.policy import block_of, recalled
+from reconciler.engine.rebuild import ADOPTED, FOUND, LEFT, Find, adopt, find_coins
 from reconciler.engine.receive import receive
+from reconciler.manifest.scaffold import document_of
 from reconciler.model.change import Reason, Verb
 from reconciler.model.errors import Conflict
 from reconciler.model.ref import ResourceRef
@@ -244,24 +246,41 @@ def test_the_ledger_of_every_example_is_rebuilt_and_its_next_plan_is_empty(folde
     play(main, scene.world.clock)
 
 
-def test_an_identity_whose_key_was_replaced_is_left_with_the_reason(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, secret in (("FIRST", b"\x31" * 32), ("HEIR", b"\x33" * 32)):
-        monkeypatch.setenv(f"{name}_KEY", secret.hex())
-    first = "\n".join("  key: {env: FIRST_KEY}" if "key:" in line else line for line in FULL["identity.yaml"].split("\n"))
+def test_a_dry_run_verifies_all_of_it_and_records_nothing(scene: Scene) -> None:
+    async def main() -> None:
+        await published(scene)
+        lose(scene)
+        async with scene.open() as space:
+            survey = await space.surveyor.survey()
+            dry = await adopt(space.runner, survey, "tester", dry=True)
+            assert {one.what for one in dry} == {FOUND} and len(dry) == 5
+            assert not space.ports.ledger.read(space.ports.clock.now()).records
+            with space.ports.ledger.begin() as tx:
+                assert not tx.history() and not tx.transactions()
+            real = await adopt(space.runner, survey, "tester")
+            assert [(one.ref, one.detail) for one in real] == [(one.ref, one.detail) for one in dry]
+
+    play(main, scene.world.clock)
+
+
+def test_manifests_written_from_the_ledger_are_what_is_published(scene: Scene) -> None:
+    life = "lifecycle: {deletionPolicy: Orphan, prune: never, drift: {correct: never, ignore: [/spec/title]}, maxSpend: 900sat}\n"
 
     async def main() -> None:
-        scene.write({"identity.yaml": first})
+        scene.write({"dataset.yaml": DATASET + life, "price.yaml": FULL["price.yaml"].replace("25sat", "1200sat")})
         await scene.fund()
         async with scene.open() as space:
             await scene.apply(space)
-            scene.write({"identity.yaml": first + "  rotation: {next: {env: HEIR_KEY}, transitionPeriod: 7d}\n"})
-            _, report = await scene.apply(space)
-            assert report.complete, report
-        lose(scene)
-        async with scene.open() as space:
-            found = await rebuilt(space)
-            assert found["Identity/desk"].what == LEFT and "cannot adopt" in found["Identity/desk"].detail
-            # Nothing of it is bought again: what stands on it waits, and so does it.
-            assert not [change for change in (await scene.plan(space)).acting if change.needs]
+            records = space.ports.ledger.read(space.ports.clock.now()).records
+            texts = {ref: document_of(ref.kind, ref.name, one.body["spec"], block_of(one)) for ref, one in records.items()}
+            for file in scene.root.glob("*.yaml"):
+                file.unlink()
+            for ref, text in texts.items():
+                scene.write({f"{ref.kind}.yaml": text})
+            assert (await scene.plan(space)).empty
+            before = records[DATASET_REF]
+            after = (await space.surveyor.survey()).desired
+            assert after is not None and after.resources[DATASET_REF].lifecycle == recalled(before)
+            assert "replicas: 2\n" in texts[DATASET_REF] and "maxSpend: 900" in texts[DATASET_REF]
 
     play(main, scene.world.clock)

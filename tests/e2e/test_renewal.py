@@ -51,6 +51,9 @@ class Purse:
     async def prepare(self, request: Request) -> Request:
         return request
 
+    async def forgot(self, request: Request, answer: Answer) -> bool:
+        return False
+
     async def accept(self, request: Request, answer: Answer) -> None:
         pass
 
@@ -224,7 +227,9 @@ def test_a_renewal_obeys_the_budget(scene: Rented) -> None:
             assert plan.refusals
             # Enough for the renewals alone is not enough: what this generation cost before counts, too.
             scene.write({"dataset.yaml": MONTHLY + "lifecycle: {maxSpend: 4000sat}\n"})
-            await scene.apply(space)
+            plan = await scene.plan(space)
+            assert [one.name for one in plan.refusals] == ["max-spend"]
+            assert "spent on generation" in of(plan).blocked
             assert scene.purse.paid == []
             scene.write({"dataset.yaml": MONTHLY + "lifecycle: {maxSpend: 6000sat}\n"})
             await scene.apply(space)
@@ -384,7 +389,7 @@ def test_a_host_that_refuses_to_renew_is_left_for_another(scene: Rented) -> None
             scene.write({"dataset.yaml": MONTHLY.replace("title: Rates", "title: New")})
             await scene.apply(space)
             assert "refusing" not in record(space).outputs
-            assert set(record(space).outputs["replicas"]) == homes
+            assert set(record(space).outputs["replicas"]) == {good, spare}, "what has moved stays where it is"
 
     play(main, scene.world.clock)
 

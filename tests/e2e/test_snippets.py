@@ -50,7 +50,7 @@ def test_a_page_shows_what_the_program_prints(page: str, tools: Path, tmp_path: 
 
 def test_what_a_newcomer_reads_first_is_executed() -> None:
     examples = {path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("*/README.md")}
-    assert {"README.md", "docs/tutorial/market-data.md", *examples} <= LIVE.keys()
+    assert {"README.md", "docs/tutorial/market-data.md", "docs/tutorial/operator.md", *examples} <= LIVE.keys()
 
 
 # --- the reader and the judge --------------------------------------------------------------------

@@ -54,7 +54,6 @@ class Lab:
     url: str
     topics: tuple[str, ...]
     services: tuple[str, ...]
-    folder: Path
     home: Path
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -100,13 +99,18 @@ class Lab:
 
     def client(self, name: str, *arguments: str) -> Any:
         """Run a JavaScript client (`lookup`, `submit`, `uhrp-download`) and return the JSON it printed, failed or not."""
-        with _locked(self.home, fcntl.LOCK_SH):
-            done = subprocess.run(
-                ["node", str(self.home / "clients" / f"{name}.mjs"), *arguments],
-                capture_output=True, text=True, timeout=CLIENT_SECONDS, env=_environment(self.home), check=False,
-            )  # fmt: skip
-        assert done.stdout, f"{name} printed nothing; it said: {done.stderr}"
-        return json.loads(done.stdout)
+        return script(self.home, f"clients/{name}.mjs", *arguments)
+
+
+def script(home: Path, *command: str) -> Any:
+    """Run node below the lab's packages and return the JSON it printed, failed or not."""
+    with _locked(home, fcntl.LOCK_SH):
+        done = subprocess.run(
+            ["node", *command],
+            cwd=home, capture_output=True, text=True, timeout=CLIENT_SECONDS, env=_environment(home), check=False,
+        )  # fmt: skip
+    assert done.stdout, f"{command[0]} printed nothing; it said: {done.stderr}"
+    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="session")
@@ -119,21 +123,27 @@ def lab() -> Iterator[Lab]:
 @contextmanager
 def running(port: int = 0) -> Iterator[Lab]:
     """A node with an empty memory while the block runs; 0 takes a free port, a known one starts a node again."""
+    with launched("start-node", "--port", str(port), "--allow-http-ads", "--open-topics", "lab,producer") as (ready, home):
+        yield Lab(ready["url"], tuple(ready["topics"]), tuple(ready["services"]), home)
+
+
+@contextmanager
+def launched(name: str, *arguments: str) -> Iterator[tuple[dict[str, Any], Path]]:
+    """A server of the lab while the block runs: what its READY line says, and where its packages are."""
     folder = Path(os.environ.get("INTEROP_LAB") or ROOT.parent / "shared" / "interop").resolve()
     home = Path(os.environ.get("INTEROP_HOME") or _cache() / "overlay-interop-lab").resolve()
-    missing = [name for name in ("node", "npm") if shutil.which(name) is None]
+    missing = [tool for tool in ("node", "npm") if shutil.which(tool) is None]
     if missing:
         _absent(f"{' and '.join(missing)} not on PATH; install Node 20 with npm")
-    if not (folder / "start-node").is_file():
+    if not (folder / name).is_file():
         _absent(f"no lab in {folder}; set INTEROP_LAB to its folder")
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile("w+") as complaints:
         # The start may copy files into `home`, which a client of another test process could be reading.
         with _locked(home, fcntl.LOCK_EX):
             process = subprocess.Popen(
-                [str(folder / "start-node"), "--port", str(port), "--allow-http-ads", "--open-topics", "lab,producer"],
-                stdout=subprocess.PIPE, stderr=complaints, env=_environment(home),
-            )  # fmt: skip
+                [str(folder / name), *arguments], stdout=subprocess.PIPE, stderr=complaints, env=_environment(home)
+            )
             try:
                 ready = _ready(process)
             except BaseException:
@@ -142,7 +152,7 @@ def running(port: int = 0) -> Iterator[Lab]:
                 print(complaints.read())
                 raise
         try:
-            yield Lab(ready["url"], tuple(ready["topics"]), tuple(ready["services"]), folder, home)
+            yield ready, home
         finally:
             _stop(process)
 

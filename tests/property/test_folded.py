@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.model.canonical import digest
+from reconciler.model.canonical import compact, digest
 from reconciler.model.codec import encode
-from reconciler.model.folded import Folded
+from reconciler.model.folded import Folded, Press
 from reconciler.model.record import Record
 from reconciler.planner.diff import compare, same
 from tests.property.test_planner import BODIES, LAWS, VALUES, Scene, any_scene
@@ -27,6 +27,25 @@ def test_folding_loses_nothing(own: dict[str, Any], shared: dict[str, Any]) -> N
     assert encode(folded) == encode(whole) and digest(folded) == digest(whole)
     assert same(folded, whole) and same(whole, folded) and compare(folded, whole) == ()
     assert folded.says(whole, same) and repr(folded) == repr(whole)
+
+
+@LAWS
+@given(st.lists(BODIES, min_size=1, max_size=4), SHARED)
+def test_packing_loses_nothing_whatever_came_first(many: list[dict[str, Any]], shared: dict[str, Any]) -> None:
+    press = Press()
+    for packed, whole in [(Folded(one, shared, press), {**one, **shared}) for one in many]:
+        assert packed == whole and whole == packed
+        assert list(packed) == list(whole) and len(packed) == len(whole) and repr(packed) == repr(whole)
+        assert encode(packed) == encode(whole) and digest(packed) == digest(whole)
+        assert same(packed, whole) and same(whole, packed) and compare(packed, whole) == ()
+        assert packed.says(whole, same) and not packed.says({**whole, "another": 1}, same)
+
+
+def test_what_resembles_the_first_takes_little_and_half_a_pair_of_surrogates_comes_back() -> None:
+    press = Press()
+    first, second = ({"digest": digit * 64, "host": "http://eu1.example.com", "text": "\ud83d"} for digit in "ab")
+    assert (dict(Folded(first, press=press)), dict(Folded(second, press=press))) == (first, second)
+    assert len(press.packed(compact(second))) < 20
 
 
 @LAWS

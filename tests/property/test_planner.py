@@ -320,22 +320,27 @@ def run_dry(needs: list[int], coins: list[int]) -> bool:
 
 
 @LAWS
-@given(AMOUNTS, AMOUNTS, RATES, st.randoms(use_true_random=False))
+@given(AMOUNTS, AMOUNTS, RATES, st.sampled_from([2, 3, 100]), st.randoms(use_true_random=False))
 def test_a_funded_plan_never_runs_dry_in_any_order(
-    needs: tuple[int, ...], coins: tuple[int, ...], rate: FeeRate, random: Any
+    needs: tuple[int, ...], coins: tuple[int, ...], rate: FeeRate, widest: int, random: Any
 ) -> None:
-    made, short = fund({"devnet": needs}, {"devnet": Purse(coins)}, {"devnet": rate}, split_fee)
+    made, short = fund({"devnet": needs}, {"devnet": Purse(coins)}, {"devnet": rate}, split_fee, widest)
     order = list(needs)
     random.shuffle(order)
     if short:
         assert made == () and uncovered(needs, coins)
         return
     purse = list(coins)
-    for funding in made:
-        # The change of the split is left out: the plan must do without it.
-        merged, purse = coins[: funding.inputs], [*coins[funding.inputs :], *funding.outputs]
+    for number, funding in enumerate(made):
+        # The change of the splits is left out: the plan must do without it.
+        least = sum(funding.outputs) + funding.cost.fees + 1
+        merged = coins[: funding.inputs] if not number else (min(coin for coin in purse if coin >= least),)
+        for coin in merged:
+            purse.remove(coin)
+        purse += funding.outputs
+        assert len(funding.outputs) <= widest
         assert funding.cost == Cost(1, split_fee(funding.inputs, len(funding.outputs), rate))
-        assert sum(merged) >= sum(funding.outputs) + funding.cost.fees + 1
+        assert sum(merged) >= least
     assert not run_dry(order, purse)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -32,16 +33,16 @@ WEIGHTS = {
     "mine": 3,
     "storm": 5,
     "calm": 2,
-    "partition": 2,
-    "lie": 3,
+    "partition": 3,
+    "lie": 6,
     "outage": 2,
     "damage": 3,
-    "reject": 2,
-    "reorg": 2,
+    "reject": 3,
+    "reorg": 4,
     "fee": 2,
     "jump": 2,
-    "fill_disk": 2,
-    "power": 2,
+    "fill_disk": 3,
+    "power": 4,
     "kill": 3,
     "fuse": 6,
     "freeze": 3,
@@ -67,8 +68,12 @@ class Story:
     fleet: Fleet = field(init=False)
     repository: repository.Repository = field(init=False)
     lines: list[str] = field(default_factory=list)
+    # How often each action came about.
+    happened: Counter[str] = field(default_factory=Counter)
     budget: int | None = None
     funded: set[Outpoint] = field(default_factory=set)
+    # Payments whose receiver died before it could say that it had them: whoever paid hands them in again.
+    unacknowledged: dict[Outpoint, bytes] = field(default_factory=dict)
     # What no honest world does by itself, so that the witness makes allowance for it.
     provoked: bool = False
     dropped: bool = False
@@ -82,6 +87,10 @@ class Story:
         database = self.root / ".state" / "ledger.db"
         database.parent.mkdir(mode=0o700)
         database.write_bytes(self.ground.ledger)
+        for path, content in self.ground.blobs.items():
+            place = database.parent / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
         self.disk = Disk(database, random.Random(self.seed + 2))
         self.budget = self.dice.choice((None, 250, 500))
         limits = replace(self.ground.settings.limits, spend_day=self.budget)
@@ -90,7 +99,8 @@ class Story:
         )
         self.fleet = Fleet(self.stage, self.ground.world.clock, self.sky, self.disk, settings, self.root / "clones", self.tell)  # type: ignore[arg-type]
         self.disk.on_cut = self.fleet.power_cut
-        self.repository = repository.first(self.dice.randrange(3))
+        kinds = self.dice.randrange(3)
+        self.repository = repository.first(kinds if self.ground.applied is None else self.ground.applied)
         self.funded |= set(self.ground.coins)
 
     def tell(self, line: str) -> None:
@@ -108,11 +118,14 @@ class Story:
             self.repository.checkout(self.fleet.clones / place)
             self.fleet.start(place)
 
-    async def act(self, name: str) -> None:
-        """One action, and some time after it."""
+    async def act(self, name: str, *, at_once: bool = False) -> None:
+        """One action, and some time after it; or none, so that the next one meets it."""
         told = getattr(self, f"do_{name}")()
         if told:
+            self.happened[name] += 1
             self.tell(f"{name.replace('_', ' ')}: {told}")
+        if at_once:
+            return
         await asyncio.sleep(self.dice.choice(PAUSES if name == "wait" else PAUSES[:4]))
 
     def choose(self) -> str:
@@ -234,6 +247,7 @@ class Story:
         drop = [self.dice.choice(mine)] if mine and self.dice.random() < 0.4 else []
         self.dropped = self.dropped or bool(drop)
         self.ground.world.reorg(depth, drop)
+        self.happened[f"reorg of depth {depth}"] += 1
         return f"depth {depth}" + (f", {drop[0][:8]} and its children are forgotten" if drop else "")
 
     def do_fee(self) -> str:
@@ -275,9 +289,13 @@ class Story:
 
     def pay_in(self, place: str, satoshis: int) -> asyncio.Task[None]:
         """Pay the purse, and have a daemon's process take note."""
-        replica = self.fleet.replicas[place]
         coin, beef = self.ground.world.faucet(self.ground.script, satoshis)
         self.funded.add(coin)
+        return self._hand_in(place, coin, beef)
+
+    def _hand_in(self, place: str, coin: Outpoint, beef: bytes) -> asyncio.Task[None]:
+        replica = self.fleet.replicas[place]
+        self.unacknowledged[coin] = beef
 
         async def take() -> None:
             if replica.space is not None:
@@ -286,6 +304,7 @@ class Story:
                 except ReconcilerError as error:
                     self.tell(f"the payment is not taken: {error.message}")
                     self.funded.discard(coin)
+                del self.unacknowledged[coin]
 
         context = contextvars.Context()
         context.run(WHO.set, replica.name)
@@ -364,7 +383,7 @@ class Story:
 
     def do_power(self) -> str:
         """The power will fail in one of the next commits."""
-        self.disk.tear = self.dice.randrange(1, 25)
+        self.disk.tear = self.dice.randrange(1, 12)
         return f"at the commit after {self.disk.tear}"
 
     def do_kill(self) -> str:
@@ -446,4 +465,7 @@ class Story:
             self.repository.checkout(self.fleet.clones / place)
             self.fleet.start(place)
         await asyncio.sleep(0.5)
-        await self.pay_in(sorted(self.fleet.replicas)[0], 3_000)
+        first = sorted(self.fleet.replicas)[0]
+        for coin, beef in list(self.unacknowledged.items()):
+            await self._hand_in(first, coin, beef)
+        await self.pay_in(first, 3_000)

@@ -19,6 +19,9 @@ from sqlalchemy.exc import OperationalError
 
 from reconciler.adapters.blobs import BlobDirectory
 from reconciler.adapters.sql.dialect import Database
+from reconciler.adapters.sql.ledger import SqlLedger
+from reconciler.adapters.sql.plain import PlainLedger
+from reconciler.ports import Ledger
 from tests.simulator.life import Killed, Life
 
 _SIDE = ("-wal", "-shm")
@@ -37,11 +40,15 @@ class Disk:
     full: float = 0.0
     tear: int | None = None
     image: tuple[bytes, bytes] | None = None
+    refused: int = 0
+    torn: int = 0
     on_cut: Callable[[], None] = field(default=lambda: None)
 
     def room(self) -> bool:
         """Whether the next write fits."""
-        return not self.full or self.random.random() >= self.full
+        fits = not self.full or self.random.random() >= self.full
+        self.refused += not fits
+        return fits
 
     def calm(self) -> None:
         """Room for everything, power for ever."""
@@ -60,6 +67,7 @@ class Disk:
         same = next((at for at, (a, b) in enumerate(zip(log, now, strict=False)) if a != b), min(len(log), len(now)))
         torn = self.random.randrange(same, len(now)) if len(now) > same else len(now)
         self.image = (self._read(""), now[:torn] + log[torn:])
+        self.torn += 1
         self.on_cut()
 
     def restore(self) -> None:
@@ -75,6 +83,13 @@ class Disk:
     def _read(self, side: str) -> bytes:
         path = Path(f"{self.database}{side}")
         return path.read_bytes() if path.exists() else b""
+
+
+def database_of(ledger: Ledger) -> Database:
+    """What a ledger writes to."""
+    whole = ledger.whole if isinstance(ledger, PlainLedger) else ledger
+    assert isinstance(whole, SqlLedger)
+    return whole._database
 
 
 def mortal(database: Database, life: Life, disk: Disk) -> None:

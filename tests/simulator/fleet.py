@@ -26,7 +26,7 @@ from reconciler.engine.survey import Surveyor
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.plan import Plan
 from reconciler.settings import Settings
-from tests.simulator.disk import Disk, MortalBlobs, mortal
+from tests.simulator.disk import Disk, MortalBlobs, database_of, mortal
 from tests.simulator.life import Killed, Life
 from tests.simulator.stage import WHO, Stage
 from tests.simulator.weather import Sky, Weather
@@ -96,6 +96,9 @@ class Fleet:
     replicas: dict[str, Replica] = field(default_factory=dict)
     wanted: set[str] = field(default_factory=set)
     born: int = 0
+    killed: int = 0
+    # Whose dice the processes have: two fleets on one ledger must not draw the same identifiers.
+    strand: int = 0
     workers: int = 1
 
     def start(self, place: str) -> Replica:
@@ -116,9 +119,9 @@ class Fleet:
     async def _live(self, replica: Replica) -> None:
         settings = replace(self.settings, source=replica.source.root)
         transport = Weather(self.sky, replica.life)
-        entropy = SeededEntropy(self.born)
+        entropy = SeededEntropy(self.strand + self.born)
         async with workspace(settings, transport=transport, clock=replica.clock, entropy=entropy, owner=replica.name) as opened:
-            mortal(opened.ports.ledger._database, replica.life, self.disk)  # type: ignore[attr-defined]
+            mortal(database_of(opened.ports.ledger), replica.life, self.disk)
             blobs = MortalBlobs(settings.state_dir / "blobs", replica.life, self.disk)
             ports = replace(opened.ports, source=replica.source, blobs=blobs)
             runner = Runner(ports, opened.runner.kinds, replica.name, unwatched, replica.source.root)
@@ -151,6 +154,7 @@ class Fleet:
 
     def _died(self, place: str, where: str) -> None:
         replica = self.replicas[place]
+        self.killed += 1
         self.tell(f"{replica.name} is killed {where}")
         self.stage.create_task(self.stage.reap(replica.name), context=contextvars.Context())
 
@@ -195,6 +199,7 @@ class Fleet:
             self.wanted.discard(place)
         replica = self.replicas[place]
         replica.life.alive = False
+        self.killed += restart
         await self.stage.reap(replica.name)
 
     async def end(self) -> None:

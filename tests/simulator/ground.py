@@ -1,4 +1,7 @@
-"""What every story begins with: one devnet, a funded ledger and settings, made once a process and put back for each seed."""
+"""What every story begins with: one devnet, a funded ledger and settings, made once a process and put back for each seed.
+
+Most stories begin where something has been published already (settled.py); those are grounds too.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +32,7 @@ from reconciler.model.change import FeeRate
 from reconciler.model.ref import Outpoint
 from reconciler.planner.guard import Limits
 from reconciler.settings import Settings, load
+from tests.simulator.shortcut import kept_open, shortcut
 
 OVERLAYS, STORES, CASTERS = ("overlay-1", "overlay-2"), ("eu1", "us1"), ("arc", "arc2")
 FEE = 100
@@ -43,7 +47,11 @@ MEMORY = Path("/dev/shm")
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """The world before anything happened. `ledger` are the bytes of a funded database."""
+    """The world before a story. `ledger` are the bytes of a funded database, `blobs` the files beside it by relative path.
+
+    `applied` is the repository that is published already (see repository.first), `sent` the transactions that did it; None
+    when nothing has happened yet. The story begins `elapsed` seconds after the clock's start.
+    """
 
     world: World
     snapshot: Snapshot
@@ -51,11 +59,15 @@ class Ground:
     settings: Settings
     script: bytes
     coins: tuple[Outpoint, ...]
+    applied: int | None = None
+    sent: tuple[tuple[str, bytes], ...] = ()
+    blobs: Mapping[str, bytes] = field(default_factory=dict)
+    elapsed: float = 3600.0
 
     def reset(self) -> None:
         """The world as it was."""
         assert isinstance(self.world.clock, VirtualClock)
-        self.world.clock.elapsed = 3600.0
+        self.world.clock.elapsed = self.elapsed
         self.world.restore_snapshot(self.snapshot)
         self.world.network.calm()
         self.world.network.exchanges.clear()
@@ -96,16 +108,20 @@ def economy() -> Iterator[None]:
     """What a story would otherwise spend most of its time on: compiling SQL anew for every process, and looking for trio."""
     real, trio, proxies = dialect._engine, sys.modules.get("sniffio"), httpx._client.get_environment_proxies
     httpx._client.get_environment_proxies = dict
+    # The product lets nobody set one, and these hosts do not try.
+    cookies, httpx.Cookies.extract_cookies = httpx.Cookies.extract_cookies, lambda self, response: None  # type: ignore[method-assign]
     dialect._engine = lambda database: _engine_of(str(database.url), real, _Address(database.url))
     if trio is None:
         sys.modules["sniffio"] = None  # type: ignore[assignment]
     gc.disable()
     try:
-        yield
+        with shortcut(), kept_open():
+            yield
     finally:
         gc.enable()
         dialect._engine = real
         httpx._client.get_environment_proxies = proxies
+        httpx.Cookies.extract_cookies = cookies  # type: ignore[method-assign]
         if trio is None:
             del sys.modules["sniffio"]
 

@@ -26,6 +26,8 @@ from reconciler.wire.tx import Tx, parse_tx
 from tests.simulator.actions import Story
 from tests.simulator.ground import SECRETS
 
+# When what a story finds was sent.
+YESTERDAY = -1.0
 # What a token says before its signature: tag and, by tag, what it is about.
 _ABOUT = {b"DESCRIPTOR": 2, b"SHIP": 3, b"SLAP": 3}
 
@@ -52,6 +54,11 @@ class Witness:
     _when: dict[str, float] = field(default_factory=dict)
     _seen: int = 0
 
+    def __post_init__(self) -> None:
+        for txid, raw in self.story.ground.sent:
+            self._know(txid, raw)
+            self._when[txid] = YESTERDAY
+
     def fault(self, text: str) -> None:
         """Note a broken invariant, once."""
         if text not in self.faults:
@@ -70,11 +77,14 @@ class Witness:
         """Every transaction that ever left a daemon."""
         for txid, raw in self.story.sky.sent[self._seen :]:
             self._when.setdefault(txid, self.story.ground.world.clock.elapsed)  # type: ignore[attr-defined]
-            if txid not in self._txs:
-                tx = self._txs[txid] = parse_tx(raw)
-                for entry in tx.inputs:
-                    self._spends[entry.outpoint][txid] = None
+            self._know(txid, raw)
         self._seen = len(self.story.sky.sent)
+
+    def _know(self, txid: str, raw: bytes) -> None:
+        if txid not in self._txs:
+            tx = self._txs[txid] = parse_tx(raw)
+            for entry in tx.inputs:
+                self._spends[entry.outpoint][txid] = None
 
     def _generations_never_fall(self) -> None:
         for ref, uid, generation, observed, conditions in self._records():
@@ -95,6 +105,11 @@ class Witness:
     def _rows(self, query: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(f"file:{self.story.disk.database}?mode=ro", uri=True)) as reader:
             return reader.execute(query).fetchall()
+
+    def effects(self) -> int:
+        """How many steps the journal holds."""
+        ((count,),) = self._rows("select count(*) from intents")
+        return int(count)
 
     def _one_of_each(self) -> None:
         """Never two tokens that say the same thing about the same subject."""
@@ -179,7 +194,7 @@ class Witness:
                 continue
             by_run.setdefault(run, []).append(tx.txid)
             moved[run] = moved.get(run, 0) + self._left(tx)
-            if self.story.calmed is not None and self._when[tx.txid] < self.story.calmed:
+            if self.story.calmed is not None and YESTERDAY < self._when[tx.txid] < self.story.calmed:
                 today += self._left(tx)
         for run, txids in by_run.items():
             if len(txids) > 1:

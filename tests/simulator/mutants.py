@@ -26,6 +26,7 @@ from reconciler.planner.guard import GuardResult
 from reconciler.ports import Coin, Signed, StoredTx
 from reconciler.wire.beef import write_beef
 from reconciler.wire.bump import parse_bump
+from tests.simulator.settled import KINDS, settled
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -56,7 +57,9 @@ def mutant(name: str, says: str, seed: int = 0, **more: int) -> Callable[[Plant]
 
 @contextlib.contextmanager
 def planted(name: str) -> Iterator[None]:
-    """The engine with this bug in it."""
+    """The engine with this bug in it; where stories begin was made without."""
+    for kinds in KINDS:
+        settled(kinds)
     with pytest.MonkeyPatch.context() as patch:
         MUTANTS[name].plant(patch)
         yield
@@ -77,7 +80,13 @@ def _tried(journal: Journal, effect: Sign) -> tuple[Coin, ...]:
         return found[0]
 
 
-@mutant("journal-after-send", "signed bytes and their coins are written down only once the broadcaster has answered", seed=1)
+@mutant(
+    "journal-after-send",
+    "signed bytes and their coins are written down only once the broadcaster has answered",
+    seed=6,
+    fuse=60,
+    edit=40,
+)
 def _journal_after_send(patch: pytest.MonkeyPatch) -> None:
     held: dict[str, tuple[Journal, int, Signed, Sequence[Coin], str, Any]] = {}
     opened, settled, signed = Journal.open, Journal.settle, Journal.settle_signed
@@ -133,7 +142,13 @@ def finish_print(effect: Any) -> str:
     return fingerprint(effect)
 
 
-@mutant("re-sign-on-recovery", "a replay that finds bytes not yet broadcast signs again, with whatever coin there is", seed=5)
+@mutant(
+    "re-sign-on-recovery",
+    "a replay that finds bytes not yet broadcast signs again, with whatever coin there is",
+    seed=2,
+    fuse=60,
+    edit=40,
+)
 def _re_sign(patch: pytest.MonkeyPatch) -> None:
     real = Journal.recall
 
@@ -169,7 +184,11 @@ def _rewritable(patch: pytest.MonkeyPatch) -> None:
 
 
 @mutant(
-    "reserve-outside-the-commit", "coins are chosen with the intent and marked only when the broadcaster has answered", seed=1
+    "reserve-outside-the-commit",
+    "coins are chosen with the intent and marked only when the broadcaster has answered",
+    seed=2,
+    fuse=60,
+    edit=40,
 )
 def _late_reserve(patch: pytest.MonkeyPatch) -> None:
     chosen: dict[str, Sequence[Coin]] = {}
@@ -208,7 +227,7 @@ def _late_reserve(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "settle", settle)
 
 
-@mutant("key-without-generation", "the idempotency key of a change leaves out its generation and its attempt")
+@mutant("key-without-generation", "the idempotency key of a change leaves out its generation and its attempt", edit=40)
 def _coarse_key(patch: pytest.MonkeyPatch) -> None:
     def run_id(self: Change, lineage: str) -> str:
         return "run_" + digest([lineage, str(self.ref), self.verb.value])[:24]
@@ -222,12 +241,7 @@ def _wrong_generation(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(standing, "summarise", lambda old, facts, generation: real(old, facts, generation + 1))
 
 
-@mutant(
-    "proof-unchecked",
-    "a proof is believed without holding its root against the header",
-    seed=3,
-    lie=30,
-)
+@mutant("proof-unchecked", "a proof is believed without holding its root against the header", seed=8, lie=60, edit=60, wait=30)
 def _unchecked(patch: pytest.MonkeyPatch) -> None:
     async def proven(ports: Any, net: Any, stored: StoredTx, raw: bytes) -> StoredTx | None:
         bump = parse_bump(raw)
@@ -237,12 +251,7 @@ def _unchecked(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(confirm, "_proven", proven)
 
 
-@mutant(
-    "mined-is-for-ever",
-    "a transaction in a block is never looked at again",
-    reorg=20,
-    mine=20,
-)
+@mutant("mined-is-for-ever", "a transaction in a block is never looked at again", reorg=20, mine=20)
 def _for_ever(patch: pytest.MonkeyPatch) -> None:
     real = confirm._look
 
@@ -253,10 +262,7 @@ def _for_ever(patch: pytest.MonkeyPatch) -> None:
 
 
 @mutant(
-    "lost-is-not-re-sent",
-    "a transaction that every broadcaster has forgotten is waited for",
-    seed=3,
-    lie=30,
+    "lost-is-not-re-sent", "a transaction that every broadcaster has forgotten is waited for", seed=6, lie=60, edit=60, wait=30
 )
 def _not_resent(patch: pytest.MonkeyPatch) -> None:
     real = confirm._look
@@ -269,7 +275,7 @@ def _not_resent(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(confirm, "_look", look)
 
 
-@mutant("upload-unprobed", "content is sent to a host without asking whether it is there already", seed=20)
+@mutant("upload-unprobed", "content is sent to a host without asking whether it is there already", seed=1, fuse=60, edit=60)
 def _unprobed(patch: pytest.MonkeyPatch) -> None:
     real = perform._store
 
@@ -297,7 +303,7 @@ def type_of(name: str) -> type:
     return found
 
 
-@mutant("no-recovery", "open runs are left alone until somebody asks for them", seed=5)
+@mutant("no-recovery", "open runs are left alone until somebody asks for them", seed=2, fuse=60, edit=40)
 def _no_recovery(patch: pytest.MonkeyPatch) -> None:
     async def nothing(self: Any) -> None:
         return None
@@ -309,18 +315,13 @@ def _no_recovery(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(handlers.Handlers, "resume", never)
 
 
-@mutant(
-    "no-budget",
-    "the budget of the day is looked at when nothing can be spent any more",
-    seed=7,
-    edit=60,
-)
+@mutant("no-budget", "the budget of the day is looked at when nothing can be spent any more", seed=6, edit=60)
 def _no_budget(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(guard, "_spend_day", lambda facts, limits: GuardResult(guard.SPEND_DAY, True, "not looked at"))
     patch.setattr(Budget, "charge", lambda self, satoshis: None)
 
 
-@mutant("change-not-entered", "the change of a transaction is forgotten")
+@mutant("change-not-entered", "the change of a transaction is forgotten", edit=20)
 def _no_change(patch: pytest.MonkeyPatch) -> None:
     real = Journal.settle_signed
 

@@ -27,7 +27,7 @@ from tests.simulator.life import Life
 # What asks for nothing but an answer; a kill before or after it is no step of its own.
 _READS = ("/lookup", "/quote", "/verify")
 # The share of each trouble among the exchanges that are struck.
-TROUBLES = {"refuse": 4, "lose": 4, "delay": 3, "late": 3, "twice": 3, "503": 3, "500": 2, "429": 1}
+TROUBLES = {"refuse": 4, "vanish": 3, "lose": 4, "delay": 3, "late": 3, "twice": 3, "503": 3, "500": 2, "429": 1}
 _CODES = {"503": 503, "500": 500, "429": 429}
 # Longer than any deadline of a client: such a request arrives after its sender gave up on it.
 _LATEST = 90.0
@@ -147,6 +147,9 @@ class Weather(httpx.AsyncBaseTransport):
             raise httpx.ConnectTimeout(f"no route to {host}", request=request)
         if trouble == "refuse":
             raise httpx.ConnectError(f"connection refused: {host}", request=request)
+        if trouble == "vanish":
+            await asyncio.sleep(_patience(request, "read"))
+            raise httpx.ReadTimeout(f"no answer from {request.url.host}", request=request)
         if trouble in _CODES:
             headers = {"retry-after": "20"} if trouble == "429" else {}
             return httpx.Response(_CODES[trouble], text="the proxy is unwell", headers=headers, request=request)

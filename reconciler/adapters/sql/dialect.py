@@ -22,7 +22,9 @@ from sqlalchemy import (
     JSON,
     TIMESTAMP,
     BigInteger,
+    ColumnElement,
     Connection,
+    Delete,
     Dialect,
     Engine,
     Executable,
@@ -31,9 +33,14 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    Update,
+    bindparam,
     create_engine,
+    delete,
     event,
     make_url,
+    select,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
@@ -41,10 +48,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import TypeEngine
 
+from reconciler.adapters.sql.snapshot import BUSY_SECONDS, utc_text
 from reconciler.model.errors import Invariant, ReconcilerError, Refused, Unavailable
 
-# How long a writer waits for another process's commit. A commit takes milliseconds; five seconds means it hangs.
-BUSY_SECONDS = 5
 _PRAGMAS = (f"busy_timeout={BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 _OWNER_ONLY = 0o600
 _BEGIN = "reconciler_begin"
@@ -71,8 +77,7 @@ class UtcTime(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise Invariant("naive-time", f"cannot store {value.isoformat()}: it names no time zone")
-        moment = value.astimezone(UTC)
-        return moment if dialect.name == "postgresql" else moment.isoformat(timespec="microseconds")[:26] + "Z"
+        return value.astimezone(UTC) if dialect.name == "postgresql" else utc_text(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Back to aware UTC."""
@@ -153,7 +158,13 @@ def _create(path: str | None) -> None:
         raise Refused("bad-store", "cannot keep a ledger in memory: it would forget what it paid for", hint="give a file path")
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, _OWNER_ONLY))
+        # Only a file that is not there yet: to close any handle of a file is to give up every lock that this process has on
+        # it (POSIX), and another process would then take away the journal under a connection that is open here already.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, _OWNER_ONLY))
+    except FileExistsError:
+        if not os.access(path, os.R_OK | os.W_OK):
+            hint = "name a file this user may write"
+            raise Refused("bad-store", f"cannot open {path}: Permission denied", hint=hint) from None
     except OSError as error:
         raise Refused("bad-store", f"cannot open {path}: {error.strerror}", hint="name a file this user may write") from error
 
@@ -199,6 +210,32 @@ def locked(statement: Select[Any], *, skip: bool = False) -> Select[Any]:
     return statement.with_for_update(skip_locked=skip)
 
 
+@cache
+def chosen(table: Table, by: tuple[str, ...] = (), order: str = "") -> Select[Any]:
+    """The rows whose columns `by` equal the parameters `by_<column>`. Built once per shape, as the two below.
+
+    Building a statement costs several times what running it does.
+    """
+    found = select(table).where(*_equal(table, by))
+    return found.order_by(table.c[order]) if order else found
+
+
+@cache
+def changed(table: Table, by: tuple[str, ...]) -> Update:
+    """Sets the columns that the other parameters name, in the rows that `chosen` would find."""
+    return update(table).where(*_equal(table, by))
+
+
+@cache
+def removed(table: Table, by: tuple[str, ...]) -> Delete:
+    """Deletes the rows that `chosen` would find."""
+    return delete(table).where(*_equal(table, by))
+
+
+def _equal(table: Table, names: tuple[str, ...]) -> list[ColumnElement[bool]]:
+    return [table.c[name] == bindparam(f"by_{name}") for name in names]
+
+
 def upsert(connection: Connection, table: Table, row: Mapping[str, Any], *, keep: tuple[str, ...] = ()) -> None:
     """Insert the row, or update the one of the same primary key in all columns but `keep`."""
     connection.execute(_upsert(connection.dialect.name, table, tuple(row), keep), row)
@@ -211,10 +248,10 @@ def insert_if_absent(connection: Connection, table: Table, row: Mapping[str, Any
 
 @cache
 def _upsert(dialect: str, table: Table, columns: tuple[str, ...], keep: tuple[str, ...]) -> Executable:
-    """Built once per shape: building the statement costs several times what running it does."""
+    """Built once per shape."""
     statement = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
     key = [column.name for column in table.primary_key.columns]
-    changed = {name: statement.excluded[name] for name in columns if name not in key and name not in keep}
-    if not changed:
+    fresh = {name: statement.excluded[name] for name in columns if name not in key and name not in keep}
+    if not fresh:
         return statement.on_conflict_do_nothing(index_elements=key)
-    return statement.on_conflict_do_update(index_elements=key, set_=changed)
+    return statement.on_conflict_do_update(index_elements=key, set_=fresh)

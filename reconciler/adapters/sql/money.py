@@ -11,47 +11,42 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, func, select
 
+from reconciler.adapters.sql.snapshot import NAME, REF, by_kind, by_resource
 from reconciler.adapters.sql.tables import BOOKINGS, RUNS
 from reconciler.model.booking import Booking
 from reconciler.model.intent import RunState
 from reconciler.model.ref import ResourceRef
 
-_REF = "ref/"
-# All that a resource's name is made of; a slash is not among it, so stripping these leaves the kind.
-_NAME = "abcdefghijklmnopqrstuvwxyz0123456789-"
 _TOTAL: ColumnElement[int] = BOOKINGS.c.fees + BOOKINGS.c.payments + BOOKINGS.c.locked
 _LEFT: ColumnElement[int] = RUNS.c.reserved - func.coalesce(_TOTAL, 0)
 
 
 def spent_since(connection: Connection, moment: datetime, kind: str = "") -> int:
     """Fees, payments and locked value booked at or after `moment`, in satoshis; of one kind, or of all."""
-    found = select(func.coalesce(func.sum(_TOTAL), 0)).where(BOOKINGS.c.moment >= moment)
+    found = _SPENT
     if kind:
         found = found.where(BOOKINGS.c.ref.startswith(f"{kind}/", autoescape=True))
-    return int(connection.scalars(found).one())
+    return int(connection.scalars(found, {"since": moment}).one())
 
 
 def reserved(connection: Connection, kind: str = "") -> int:
     """What open runs have set aside and not moved yet, in satoshis; of one kind, or of all."""
     found = _open(func.coalesce(func.sum(_LEFT), 0))
     if kind:
-        found = found.where(RUNS.c.key.startswith(f"{_REF}{kind}/", autoescape=True))
+        found = found.where(RUNS.c.key.startswith(f"{REF}{kind}/", autoescape=True))
     return int(connection.scalars(found).one())
 
 
 def outstanding(connection: Connection) -> dict[ResourceRef, int]:
     """As `reserved`, by resource."""
-    rows = connection.execute(_open(RUNS.c.key, _LEFT).where(RUNS.c.key.startswith(_REF)))
-    return {ResourceRef.parse(key.removeprefix(_REF)): int(left) for key, left in rows}
+    return by_resource((key, left) for key, left in connection.execute(_OUTSTANDING))
 
 
 def spent_by_kind(connection: Connection, moment: datetime) -> Mapping[str, int]:
     """As `spent_since`, by kind; without what the purse paid for its own splits."""
-    kind = func.rtrim(BOOKINGS.c.ref, _NAME)
-    found = select(kind, func.sum(_TOTAL)).where(BOOKINGS.c.moment >= moment, BOOKINGS.c.ref.is_not(None)).group_by(kind)
-    return {name.rstrip("/"): int(total) for name, total in connection.execute(found)}
+    return by_kind((name, total) for name, total in connection.execute(_BY_KIND, {"since": moment}))
 
 
 def bookings(connection: Connection, moment: datetime) -> Sequence[Booking]:
@@ -62,10 +57,20 @@ def bookings(connection: Connection, moment: datetime) -> Sequence[Booking]:
 
 def booked(connection: Connection, run: str) -> int:
     """Satoshis booked of one run so far."""
-    return int(connection.scalar(select(_TOTAL).where(BOOKINGS.c.run == run)) or 0)
+    return int(connection.scalar(_BOOKED, {"of_run": run}) or 0)
 
 
 def _open(*what: Any) -> Select[Any]:
     """Over open runs that have something left: a run that moved more than it set aside owes nobody anything."""
     joined = RUNS.outerjoin(BOOKINGS, BOOKINGS.c.run == RUNS.c.id)
     return select(*what).select_from(joined).where(RUNS.c.state == RunState.OPEN.value, case((_LEFT > 0, True), else_=False))
+
+
+# Statements are built once: building one costs more than running it.
+_KIND = func.rtrim(BOOKINGS.c.ref, NAME)
+_SPENT = select(func.coalesce(func.sum(_TOTAL), 0)).where(BOOKINGS.c.moment >= bindparam("since"))
+_BY_KIND = (
+    select(_KIND, func.sum(_TOTAL)).where(BOOKINGS.c.moment >= bindparam("since"), BOOKINGS.c.ref.is_not(None)).group_by(_KIND)
+)
+_BOOKED = select(_TOTAL).where(BOOKINGS.c.run == bindparam("of_run"))
+_OUTSTANDING = _open(RUNS.c.key, _LEFT).where(RUNS.c.key.startswith(REF))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, select, update
@@ -12,34 +12,10 @@ from reconciler.adapters.sql.dialect import Database, insert_if_absent
 from reconciler.adapters.sql.queue import wake
 from reconciler.adapters.sql.tables import OUTBOX
 from reconciler.engine.dispatch import KEY
-from reconciler.engine.notices import Herald, Notice, Transition
-from reconciler.ports import Clock
+from reconciler.engine.notices import Notice
 
 # Notices for one sink beyond which the oldest go: a sink that is gone for good must not fill the disk.
 MOST = 10_000
-
-
-class News:
-    """What a transaction calls with the transitions it makes; `herald` may be replaced while the program runs."""
-
-    def __init__(self, clock: Clock, herald: Herald) -> None:
-        self._clock, self.herald = clock, herald
-
-    @property
-    def wanted(self) -> bool:
-        """Whether anybody listens at all; if not, nothing is compared and nothing written."""
-        return bool(self.herald.sinks)
-
-    def write(self, sql: Connection, found: Iterable[Transition]) -> None:
-        """Enter the notices, and the key that delivers them, in the caller's commit."""
-        notices, now = self.herald.tell(found), self._clock.now()
-        for one in notices:
-            row = {"id": one.id, "sink": one.sink, "at": one.at, "body": rows.text(one.body), "due": now, "attempts": 0}
-            insert_if_absent(sql, OUTBOX, {**row, "error": None})
-        for sink in {one.sink for one in notices}:
-            _trim(sql, sink)
-        if notices:
-            wake(sql, KEY, now)
 
 
 class SqlOutbox:
@@ -79,6 +55,17 @@ class SqlOutbox:
         """How many wait, by sink."""
         with self._database.read() as sql:
             return {row[0]: row[1] for row in sql.execute(select(OUTBOX.c.sink, func.count()).group_by(OUTBOX.c.sink))}
+
+
+def enter(sql: Connection, notices: Sequence[Notice], now: datetime) -> None:
+    """Write notices down, and the key that delivers them, in the caller's commit."""
+    for one in notices:
+        row = {"id": one.id, "sink": one.sink, "at": one.at, "body": rows.text(one.body), "due": now, "attempts": 0}
+        insert_if_absent(sql, OUTBOX, {**row, "error": None})
+    for sink in {one.sink for one in notices}:
+        _trim(sql, sink)
+    if notices:
+        wake(sql, KEY, now)
 
 
 def _trim(sql: Connection, sink: str) -> None:

@@ -11,13 +11,14 @@ an extra pass is harmless, a lost wake-up is not.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, TypeGuard
 
-from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, or_, select
 
-from reconciler.adapters.sql.dialect import Database, insert_if_absent, locked
+from reconciler.adapters.sql.dialect import Database, changed, chosen, insert_if_absent, locked, removed
 from reconciler.adapters.sql.tables import QUEUE
 from reconciler.adapters.sql.transaction import bump
 from reconciler.model.errors import Conflict
@@ -40,6 +41,9 @@ class Slot:
     fence: int = 0
     until: datetime | None = None
     attempts: int = 0
+
+
+_COLUMNS = tuple(one.name for one in fields(Slot))
 
 
 def offered(slot: Slot, due: datetime, priority: int) -> Slot:
@@ -79,11 +83,8 @@ class SqlQueue:
 
     def claim(self, owner: str, now: datetime, prefixes: Sequence[str] = ()) -> Lease | None:
         """The most urgent key that is due and that nobody holds: highest priority, then earliest."""
-        head = select(QUEUE).where(QUEUE.c.ready <= now).order_by(QUEUE.c.rank.desc(), QUEUE.c.ready, QUEUE.c.key).limit(1)
-        if prefixes:
-            head = head.where(_begins(prefixes))
         with self._database.write() as sql:
-            row = sql.execute(locked(head, skip=True)).mappings().one_or_none()
+            row = sql.execute(_head(tuple(prefixes)), {"now": now}).mappings().one_or_none()
             return None if row is None else self._hold(sql, _from(row), owner, now)
 
     def take(self, key: str, owner: str, now: datetime) -> Lease | None:
@@ -151,21 +152,40 @@ class SqlQueue:
 
     def next_due(self, prefixes: Sequence[str] = ()) -> datetime | None:
         """When a claim of such keys could next succeed: a due moment, or the end of a lease whose holder may be dead."""
-        first = select(func.min(QUEUE.c.ready))
         with self._database.read() as sql:
-            moment: datetime | None = sql.scalar(first.where(_begins(prefixes)) if prefixes else first)
+            moment: datetime | None = sql.scalar(_first(tuple(prefixes)))
         return moment
 
     def holders(self, now: datetime) -> Sequence[Lease]:
         """The leases that still run, by key."""
-        held = select(QUEUE).where(QUEUE.c.owner.is_not(None), QUEUE.c.until > now).order_by(QUEUE.c.key)
         with self._database.read() as sql:
-            return [Lease(row.key, row.fence, row.owner, row.until, row.attempts) for row in sql.execute(held)]
+            return [Lease(row.key, row.fence, row.owner, row.until, row.attempts) for row in sql.execute(_HELD, {"now": now})]
 
 
 def wake(sql: Connection, key: str, due: datetime) -> None:
     """As `put`, in a transaction that somebody else commits: the key is queued exactly if their write happened."""
     _offer(sql, key, due, 0)
+
+
+# Statements are built once: building one costs more than running it.
+_HELD = select(QUEUE).where(QUEUE.c.owner.is_not(None), QUEUE.c.until > bindparam("now")).order_by(QUEUE.c.key)
+_SLOT = locked(chosen(QUEUE, ("key",)))
+_WRITE = changed(QUEUE, ("key",))
+_DROP = removed(QUEUE, ("key",))
+
+
+@cache
+def _head(prefixes: tuple[str, ...]) -> Select[Any]:
+    """What a claim takes first among the keys that begin so, or among all."""
+    due = select(QUEUE).where(QUEUE.c.ready <= bindparam("now"))
+    first = due.order_by(QUEUE.c.rank.desc(), QUEUE.c.ready, QUEUE.c.key).limit(1)
+    return locked(first.where(_begins(prefixes)) if prefixes else first, skip=True)
+
+
+@cache
+def _first(prefixes: tuple[str, ...]) -> Select[Any]:
+    first = select(func.min(QUEUE.c.ready))
+    return first.where(_begins(prefixes)) if prefixes else first
 
 
 def _begins(prefixes: Sequence[str]) -> ColumnElement[bool]:
@@ -177,11 +197,11 @@ def _from(row: Mapping[Any, Any]) -> Slot:
 
 
 def _row(slot: Slot) -> dict[str, Any]:
-    return asdict(slot)
+    return {name: getattr(slot, name) for name in _COLUMNS}
 
 
 def _slot(sql: Connection, key: str) -> Slot | None:
-    row = sql.execute(locked(select(QUEUE).where(QUEUE.c.key == key))).mappings().one_or_none()
+    row = sql.execute(_SLOT, {"by_key": key}).mappings().one_or_none()
     return None if row is None else _from(row)
 
 
@@ -207,11 +227,11 @@ def _offer(sql: Connection, key: str, due: datetime, priority: int) -> None:
 
 
 def _write(sql: Connection, slot: Slot) -> None:
-    sql.execute(update(QUEUE).where(QUEUE.c.key == slot.key).values(_row(slot)))
+    sql.execute(_WRITE, {"by_key": slot.key, **_row(slot)})
 
 
 def _settle(sql: Connection, slot: Slot, after: Slot | None) -> None:
     if after is None:
-        sql.execute(delete(QUEUE).where(QUEUE.c.key == slot.key))
+        sql.execute(_DROP, {"by_key": slot.key})
     else:
         _write(sql, after)

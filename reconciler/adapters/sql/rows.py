@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import json
 import marshal
+import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
-
-from sqlalchemy import Row
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reconciler.model.canonical import Json, compact
 from reconciler.model.codec import decode, encode
 from reconciler.model.effect import Lock
-from reconciler.model.folded import Folded
+from reconciler.model.folded import Folded, Press
 from reconciler.model.intent import Intent, IntentState, Run, RunState
 from reconciler.model.record import Record
 from reconciler.model.ref import Outpoint, Position, ResourceRef
 from reconciler.model.status import Condition, Status, Truth
 from reconciler.ports import Coin, StoredTx
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
 
 # Looking a member up is several times faster than calling the enumeration.
 _TRUTH = {truth.value: truth for truth in Truth}
@@ -48,7 +51,7 @@ def record(stored: str) -> Record:
     """A record from its document."""
     found = json.loads(stored)
     status = _status(found["status"], found["status"]["facts"])
-    return _record(found, found["body"], found["outputs"], _refs(found["requires"]), status)
+    return _record(found, _ref(found["ref"]), found["body"], found["outputs"], _refs(found["requires"]), status)
 
 
 def records(stored: Iterable[str]) -> Iterator[Record]:
@@ -57,6 +60,7 @@ def records(stored: Iterable[str]) -> Iterator[Record]:
     Ten thousand datasets use one Network, not ten thousand copies of it, and most of them are in the same condition.
     """
     shared: dict[bytes, Any] = {}
+    presses: defaultdict[str, Press] = defaultdict(Press)
 
     def once(told: Json, made: Callable[[Json], T]) -> T:
         # Unlike `==`, these bytes tell true from 1.
@@ -72,11 +76,14 @@ def records(stored: Iterable[str]) -> Iterator[Record]:
         # Only the last field can be taken out and put back without moving another.
         using = once({"using": body.pop("using")}, dict) if next(reversed(body), None) == "using" else {}
         status = once(found["status"], lambda status: _status(status, Folded(status["facts"])))
-        yield _record(found, Folded(body, using), Folded(found["outputs"]), once(found["requires"], _refs), status)
+        ref, requires = _ref(found["ref"]), once(found["requires"], _refs)
+        asked, made = presses[f"{ref.kind} body"], presses[f"{ref.kind} outputs"]
+        yield _record(found, ref, Folded(body, using, asked), Folded(found["outputs"], press=made), requires, status)
 
 
 def _record(
     found: Mapping[str, Json],
+    ref: ResourceRef,
     body: Mapping[str, Json],
     outputs: Mapping[str, Json],
     requires: tuple[ResourceRef, ...],
@@ -84,7 +91,7 @@ def _record(
 ) -> Record:
     at = found["at"]
     return Record(
-        ref=_ref(found["ref"]),
+        ref=ref,
         uid=found["uid"],
         generation=found["generation"],
         body=body,
@@ -100,7 +107,8 @@ def _record(
 
 def _ref(stored: str) -> ResourceRef:
     kind, _, name = stored.partition("/")
-    return ResourceRef(kind, name)
+    # Interned, as the manifests are read: one text for the kind of all, and for the name of what is declared and recorded.
+    return ResourceRef(sys.intern(kind), sys.intern(name))
 
 
 def _refs(stored: Iterable[str]) -> tuple[ResourceRef, ...]:

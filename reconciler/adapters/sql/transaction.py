@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
 from reconciler.adapters.sql import catalog, coins, money, rows, trail
-from reconciler.adapters.sql.dialect import insert_if_absent, locked, upsert
+from reconciler.adapters.sql.dialect import changed, chosen, insert_if_absent, locked, removed, upsert
 from reconciler.adapters.sql.tables import (
     BOOKINGS,
     COINS,
@@ -35,14 +35,19 @@ from reconciler.model.ref import Outpoint, ResourceRef
 from reconciler.ports import Clock, Coin, StoredTx
 
 if TYPE_CHECKING:
-    from reconciler.adapters.sql.outbox import News
+    from reconciler.adapters.sql.news import News
 
-# Statements of the journal's hot path are built once: building one costs more than running it.
+# Statements are built once: building one costs more than running it.
+_LINEAGE = select(LINEAGE.c.lineage)
+_SERIAL = select(COUNTERS.c.value).where(COUNTERS.c.name == "serial")
+_RECORD = select(RECORDS.c.document).where(RECORDS.c.ref == bindparam("by_ref"))
+_CURSOR = select(CURSORS.c.value).where(CURSORS.c.name == bindparam("by_name"))
 _BUMP = (
     update(COUNTERS).where(COUNTERS.c.name == bindparam("counter")).values(value=COUNTERS.c.value + 1).returning(COUNTERS.c.value)
 )
 _FENCE = locked(select(QUEUE.c.fence).where(QUEUE.c.key == bindparam("lease"), QUEUE.c.owner.is_not(None)))
-_RUN = select(RUNS).where(RUNS.c.id == bindparam("run_id"))
+_RUN = chosen(RUNS, ("id",))
+_OPEN_RUN = insert(RUNS)
 _INTENT = select(INTENTS).where(INTENTS.c.run == bindparam("run_id"), INTENTS.c.seq == bindparam("number"))
 _RUN_STATE = select(RUNS.c.state).where(RUNS.c.id == bindparam("run_id"))
 _OPEN_INTENT = insert(INTENTS)
@@ -51,6 +56,15 @@ _SETTLE = (
     .where(INTENTS.c.run == bindparam("run_id"), INTENTS.c.seq == bindparam("number"))
     .values(state=bindparam("new_state"), result=bindparam("new_result"))
 )
+_COIN = locked(chosen(COINS, ("outpoint",)))
+_FREE = select(COINS.c.satoshis, COINS.c.outpoint).where(COINS.c.chain == bindparam("of_chain"), COINS.c.state == "free")
+_PURSE = locked(_FREE)
+# Read from the head of the index, however many coins there are. A coin that another writer is taking is passed over.
+_SMALLEST = locked(_FREE.where(COINS.c.satoshis >= bindparam("least")).order_by(COINS.c.satoshis).limit(1), skip=True)
+_RESERVE = update(COINS).where(COINS.c.outpoint == bindparam("by_outpoint"), COINS.c.state == "free")
+_MOVE_COIN = changed(COINS, ("outpoint",))
+_TRANSACTION = chosen(TRANSACTIONS, ("txid",))
+_ENTER = insert(TRANSACTIONS)
 # A transaction in one of these states may be known to a miner.
 _LEFT = ("sent", "seen", "mined")
 
@@ -72,10 +86,10 @@ class SqlTransaction:
     # --- identity of the ledger --------------------------------------------------------------
 
     def lineage(self) -> str:
-        return str(self._sql.scalars(select(LINEAGE.c.lineage)).one())
+        return str(self._sql.scalars(_LINEAGE).one())
 
     def serial(self) -> int:
-        return int(self._sql.scalars(select(COUNTERS.c.value).where(COUNTERS.c.name == "serial")).one())
+        return int(self._sql.scalars(_SERIAL).one())
 
     def advance(self) -> int:
         """Once a commit: a second call returns what the first one did."""
@@ -86,7 +100,7 @@ class SqlTransaction:
     # --- records -----------------------------------------------------------------------------
 
     def record(self, ref: ResourceRef) -> Record | None:
-        stored = self._sql.scalar(select(RECORDS.c.document).where(RECORDS.c.ref == str(ref)))
+        stored = self._sql.scalar(_RECORD, {"by_ref": str(ref)})
         return None if stored is None else rows.record(stored)
 
     def put_record(self, record: Record) -> None:
@@ -101,7 +115,7 @@ class SqlTransaction:
         if self._news:
             self._news.write(self._sql, moved(self.record(ref), None, self._clock.now()))
         bump(self._sql, "records")
-        self._sql.execute(delete(RECORDS).where(RECORDS.c.ref == str(ref)))
+        self._sql.execute(removed(RECORDS, ("ref",)), {"by_ref": str(ref)})
         catalog.hide(self._sql, ref)
 
     # --- runs and intents --------------------------------------------------------------------
@@ -112,12 +126,12 @@ class SqlTransaction:
             return known
         row = {"id": run.id, "key": run.key, "subject": rows.text(run.subject), "version": run.version, "state": run.state.value}
         more = {"error": run.error, "began": run.began or self._clock.now(), "reserved": run.reserved}
-        self._sql.execute(insert(RUNS), row | more)
+        self._sql.execute(_OPEN_RUN, row | more)
         bump(self._sql, "runs")
         return self._known_run(run.id)
 
     def run(self, run_id: str) -> Run | None:
-        row = self._sql.execute(_RUN, {"run_id": run_id}).one_or_none()
+        row = self._sql.execute(_RUN, {"by_id": run_id}).one_or_none()
         return None if row is None else rows.run(row)
 
     def _known_run(self, run_id: str) -> Run:
@@ -139,7 +153,7 @@ class SqlTransaction:
         unsettled = [intent.seq for intent in self.intents(run_id) if intent.state is IntentState.OPEN]
         if state is RunState.DONE and unsettled:
             raise Invariant("run-unsettled", f"cannot close run {run_id}: the fate of its intents {unsettled} is unknown")
-        self._sql.execute(update(RUNS).where(RUNS.c.id == run_id).values(state=state.value, error=error))
+        self._sql.execute(changed(RUNS, ("id",)), {"by_id": run_id, "state": state.value, "error": error})
         bump(self._sql, "runs")
 
     def intents(self, run_id: str) -> Sequence[Intent]:
@@ -165,9 +179,8 @@ class SqlTransaction:
                 f"the journal holds {known.effect}, {known.state.value}",
                 hint="look at the run with `journal show`; it was begun by other code or settled by another process",
             )
-        self._sql.execute(
-            update(INTENTS).where(INTENTS.c.run == intent.run, INTENTS.c.seq == intent.seq).values(fence=intent.fence)
-        )
+        step = {"by_run": intent.run, "by_seq": intent.seq, "fence": intent.fence}
+        self._sql.execute(changed(INTENTS, ("run", "seq")), step)
 
     def settle(self, run_id: str, seq: int, state: IntentState, result: Mapping[str, Json]) -> None:
         """Settling again with the same fate changes nothing; a fate, once known, is never rewritten."""
@@ -209,7 +222,7 @@ class SqlTransaction:
         return bool(self._sql.scalar(_RUN_STATE, {"run_id": run_id}) == RunState.OPEN.value)
 
     def _coin(self, outpoint: Outpoint) -> Coin:
-        row = self._sql.execute(locked(select(COINS).where(COINS.c.outpoint == str(outpoint)))).one_or_none()
+        row = self._sql.execute(_COIN, {"by_outpoint": str(outpoint)}).one_or_none()
         if row is None:
             raise Invariant("no-coin", f"cannot find coin {outpoint} in the purse")
         return rows.coin(row)
@@ -218,17 +231,14 @@ class SqlTransaction:
         """In the order of the needs; a coin inside bytes the run has signed is not offered again, unless they were refused."""
         signed = self._live(run)
         held = [coin for coin in self.coins(chain, "reserved", run) if not _in_any(coin.outpoint, signed)]
-        purse = locked(select(COINS.c.satoshis, COINS.c.outpoint).where(COINS.c.chain == chain, COINS.c.state == "free"))
-        free = [(row.satoshis, row.outpoint) for row in self._sql.execute(purse)]
+        enough = self._sql.execute(_SMALLEST, {"of_chain": chain, "least": needs[0]}).all() if len(needs) == 1 else ()
+        free = [(row.satoshis, row.outpoint) for row in enough or self._sql.execute(_PURSE, {"of_chain": chain})]
         chosen = coins.assign(needs, [(coin.satoshis, str(coin.outpoint)) for coin in held], free)
         if isinstance(chosen, int):
             raise coins.insufficient(chain, needs, chosen, [satoshis for satoshis, _ in free] + [coin.satoshis for coin in held])
         taken = {outpoint for _, outpoint in free}.intersection(chosen)
-        mark = (
-            update(COINS).where(COINS.c.outpoint == bindparam("coin"), COINS.c.state == "free").values(state="reserved", run=run)
-        )
         for outpoint in taken:
-            if self._sql.execute(mark, {"coin": outpoint}).rowcount != 1:
+            if self._sql.execute(_RESERVE, {"by_outpoint": outpoint, "state": "reserved", "run": run}).rowcount != 1:
                 raise Invariant("double-reserve", f"cannot reserve coin {outpoint} for {run}: it is no longer free")
         return [self._coin(Outpoint.parse(outpoint)) for outpoint in chosen]
 
@@ -236,14 +246,14 @@ class SqlTransaction:
         """Mark coins that `run` holds as spent by it; Invariant for any coin it does not hold."""
         for outpoint in outpoints:
             if coins.check_spend(self._coin(outpoint), run):
-                self._sql.execute(update(COINS).where(COINS.c.outpoint == str(outpoint)).values(state="spent"))
+                self._sql.execute(_MOVE_COIN, {"by_outpoint": str(outpoint), "state": "spent"})
 
     def unspend(self, run: str) -> None:
         """Undo what only refused transactions of the run did; what another transaction of it spent or made stays."""
         live, alive = self._live(run), {tx.txid for tx in self._of(run) if tx.state != "rejected"}
         for coin in self.coins(state="spent", run=run):
             if not _in_any(coin.outpoint, live):
-                self._sql.execute(update(COINS).where(COINS.c.outpoint == str(coin.outpoint)).values(state="reserved"))
+                self._sql.execute(_MOVE_COIN, {"by_outpoint": str(coin.outpoint), "state": "reserved"})
         made = [coin.outpoint for coin in self.coins(state="pending", run=run) if coin.outpoint.txid not in alive]
         self._sql.execute(delete(COINS).where(COINS.c.outpoint.in_(map(str, made))))
 
@@ -255,7 +265,7 @@ class SqlTransaction:
                 raise Invariant(
                     "coin-sent", f"cannot release coin {coin.outpoint} of {run}: a transaction that spends it was sent"
                 )
-            self._sql.execute(update(COINS).where(COINS.c.outpoint == str(coin.outpoint)).values(state="free", run=""))
+            self._sql.execute(_MOVE_COIN, {"by_outpoint": str(coin.outpoint), "state": "free", "run": ""})
 
     def _of(self, run: str) -> list[StoredTx]:
         return [rows.transaction(row) for row in self._select(TRANSACTIONS, {"run": run}, "seq")]
@@ -273,17 +283,17 @@ class SqlTransaction:
         """
         known = self.transaction(tx.txid)
         if known is None:
-            self._sql.execute(insert(TRANSACTIONS), rows.transaction_row(tx))
+            self._sql.execute(_ENTER, rows.transaction_row(tx))
             return
         if known.raw != tx.raw or known.chain != tx.chain:
             raise Invariant("tx-changed", f"cannot rewrite transaction {tx.txid}: its bytes and its chain never change")
         again = known.state == "rejected" and tx.run != known.run
         if tx.state == "signed" and known.state != "signed" and not again:
             return
-        self._sql.execute(update(TRANSACTIONS).where(TRANSACTIONS.c.txid == tx.txid).values(rows.transaction_row(tx)))
+        self._sql.execute(changed(TRANSACTIONS, ("txid",)), {"by_txid": tx.txid, **rows.transaction_row(tx)})
 
     def transaction(self, txid: str) -> StoredTx | None:
-        row = self._sql.execute(select(TRANSACTIONS).where(TRANSACTIONS.c.txid == txid)).one_or_none()
+        row = self._sql.execute(_TRANSACTION, {"by_txid": txid}).one_or_none()
         return None if row is None else rows.transaction(row)
 
     def transactions(self, state: str | None = None) -> Sequence[StoredTx]:
@@ -340,7 +350,7 @@ class SqlTransaction:
         return trail.oldest_unanchored(self._sql, after, str(but))
 
     def get(self, name: str) -> Json | None:
-        stored = self._sql.scalar(select(CURSORS.c.value).where(CURSORS.c.name == name))
+        stored = self._sql.scalar(_CURSOR, {"by_name": name})
         return None if stored is None else rows.value(stored)
 
     def put(self, name: str, value: Json) -> None:
@@ -349,11 +359,9 @@ class SqlTransaction:
         upsert(self._sql, CURSORS, {"name": name, "value": rows.text(value)})
 
     def _select(self, source: Table, wanted: Mapping[str, Any], order: str) -> Sequence[Any]:
-        found = select(source).order_by(source.c[order])
-        for name, value in wanted.items():
-            if value is not None:
-                found = found.where(source.c[name] == value)
-        return self._sql.execute(found).all()
+        given = {name: value for name, value in wanted.items() if value is not None}
+        found = chosen(source, tuple(given), order)
+        return self._sql.execute(found, {f"by_{name}": value for name, value in given.items()}).all()
 
 
 def _in_any(outpoint: Outpoint, raws: Sequence[bytes]) -> bool:

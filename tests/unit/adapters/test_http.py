@@ -11,7 +11,7 @@ import pytest
 from reconciler import __version__
 from reconciler.adapters import http as http_module
 from reconciler.adapters.breaker import FAILURES, PAUSE
-from reconciler.adapters.http import Answer, Http, Paid, Request, refusal
+from reconciler.adapters.http import Answer, Http, Paid, Request, Sink, refusal
 from reconciler.devnet.clock import VirtualClock, run
 from reconciler.devnet.network import Fault, Network, Trouble
 from reconciler.model.errors import LocalProtocolError, Refused, RemoteProtocolError, Unavailable, Uncertain
@@ -109,6 +109,25 @@ def test_the_deadline_holds_for_the_whole_call(irreversible: bool, error: type[E
     assert world.clock.elapsed == pytest.approx(7, abs=0.01)
 
 
+def test_a_patience_of_ones_own_replaces_every_deadline_but_those_of_content() -> None:
+    class Slow(Host):
+        async def __call__(self, scope, receive, send) -> None:
+            await asyncio.sleep(5)
+            await super().__call__(scope, receive, send)
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"hello"
+
+    world = World(Slow())
+    world.http.patience = 2.0
+    with pytest.raises(Unavailable, match="within 2 s"):
+        world.send(deadline=7)
+    assert world.send("PUT", body=parts(), headers={"content-length": "5"}, deadline=7).status == 200
+    assert world.send(deadline=7, sink=Sink(lambda piece: None)).status == 200
+    world.http.patience = 20.0
+    assert world.send(deadline=3).status == 200
+
+
 def test_a_deadline_that_passes_before_the_body_is_read_is_not_uncertain() -> None:
     class Deaf(Host):
         async def __call__(self, scope, receive, send) -> None:
@@ -127,10 +146,10 @@ def test_an_answer_may_not_be_larger_than_its_cap() -> None:
 
 def test_a_body_can_be_taken_in_pieces() -> None:
     pieces: list[bytes] = []
-    answer = World(Host(body=b"abc")).send(sink=pieces.append)
+    answer = World(Host(body=b"abc")).send(sink=Sink(pieces.append))
     assert (b"".join(pieces), answer.body) == (b"abc", b"")
     pieces.clear()
-    assert (World(Host(status=404, body=b"abc")).send(sink=pieces.append).body, pieces) == (b"abc", [])
+    assert (World(Host(status=404, body=b"abc")).send(sink=Sink(pieces.append)).body, pieces) == (b"abc", [])
 
 
 def test_compression_that_was_not_asked_for_is_refused() -> None:
@@ -175,6 +194,9 @@ class Talker:
     async def prepare(self, request: Request) -> Request:
         return Request(request.method, request.url, {**request.headers, "x-who": "me"}, request.body)
 
+    async def forgot(self, request: Request, answer: Answer) -> bool:
+        return False
+
     async def accept(self, request: Request, answer: Answer) -> None:
         self.accepted.append(answer.status)
 
@@ -198,7 +220,7 @@ def test_a_conversation_authenticates_and_pays_once_within_the_limit() -> None:
     talker = Talker(price=50)
     world = World(Shop(), talker)
     answer = world.send("POST", body=b"want", talk=True, max_payment=50)
-    assert (answer.status, answer.paid, talker.accepted) == (200, 50, [200])
+    assert (answer.status, answer.paid, talker.accepted) == (200, 50, [402, 200])
     assert [headers.get("x-who") for _, _, headers, _ in world.host.asked] == ["me", "me"]
     with pytest.raises(Refused, match="more than 49 satoshis"):
         world.send("POST", body=b"want", talk=True, max_payment=49)

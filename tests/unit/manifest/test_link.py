@@ -129,3 +129,42 @@ def test_two_circles_and_a_self_reference_are_three_errors(world, base, a_datase
         "Dataset/c -> Dataset/d -> Dataset/c",
         "Dataset/e -> Dataset/e",
     ]
+
+
+def price(name: str, old: str) -> str:
+    metadata = f"{{name: {name}, renamedFrom: {old}}}"
+    return f"{HEAD}kind: PricePlan\nmetadata: {metadata}\nspec: {{model: per-item, rate: 5sat}}\n"
+
+
+def test_a_rename_says_what_it_was_and_fmt_keeps_it_by_the_name(world, base) -> None:
+    found = resource(world.load(base, price("retail", "old-one")), "PricePlan", "retail")
+    assert found.renamed_from == ResourceRef("PricePlan", "old-one")
+    assert resource(world.load(base), "PricePlan", "standard").renamed_from is None
+    (one,) = world.load(base, x=price("retail", "No")).errors
+    assert (one.code, one.at.pointer) == ("E0111", "/metadata/renamedFrom")
+
+
+def test_a_rename_from_what_is_still_declared_is_refused_with_both_places(world, base) -> None:
+    (one,) = world.load(base, x=price("retail", "standard")).errors
+    assert (one.code, str(one.at)) == ("E0302", "x.yaml:3:39")
+    assert one.message == "PricePlan/retail cannot be renamed from PricePlan/standard, which is declared itself"
+    assert [(str(at), text) for at, text in one.related] == [("a.yaml:15:18", "declared here")] and "two steps" in one.hint
+    (itself,) = world.load(base, x=price("retail", "retail")).errors
+    assert (itself.code, itself.related) == ("E0302", ())
+
+
+def test_one_name_has_one_heir(world, base) -> None:
+    (one,) = world.load(base, x=price("retail", "old"), y=price("wholesale", "old")).errors
+    assert (one.code, one.at.file) == ("E0302", "y.yaml")
+    assert one.message == "PricePlan/retail and PricePlan/wholesale are both renamed from PricePlan/old"
+    assert [at.file for at, _ in one.related] == ["x.yaml"]
+
+
+def test_a_field_that_nobody_acts_on_is_refused_with_what_to_do_instead(world, base) -> None:
+    world.kinds["DistributionRule"] = world.kinds["PricePlan"].__class__("DistributionRule")
+    world.loader = world.loader.__class__(world.kinds)
+    rule = f"{HEAD}kind: DistributionRule\nmetadata: {{name: all}}\nspec:\n  replicas: {{min: 2}}\n"
+    assert not world.load(base, x=rule).errors
+    (one,) = world.load(base, x=rule + "  balance: latency\n").errors
+    assert (one.code, str(one.at), one.message) == ("E0116", "x.yaml:6:3", '"balance" is not acted on by this version')
+    assert one.hint == "leave it out: each reader chooses among the copies itself"

@@ -1,9 +1,12 @@
+import gc
+
 import pytest
 
 from reconciler.manifest.load import Loaded
 from reconciler.model.diagnostic import Severity
 from reconciler.model.ref import Position, ResourceRef
 from reconciler.model.resource import DeletionPolicy, Lifecycle, Prune, Suspension
+from tests.unit.manifest.conftest import World
 
 
 def told(loaded: Loaded) -> list[tuple[str, str]]:
@@ -272,6 +275,26 @@ def test_an_environment_patches_the_base(world, base, a_dataset) -> None:
     assert spec(loaded, "local", "Network")["topics"] == {"other.data": "tm_other"}
     assert spec(loaded, "local", "Network")["chain"] == "main"
     assert (spec(loaded, "x")["tags"], spec(loaded, "x")["license"]) == (["only"], "commercial")
+
+
+def test_the_value_of_a_document_goes_when_it_was_judged_and_is_read_again_where_a_patch_needs_it(world, base, a_dataset) -> None:
+    patched = PATCH.format("Dataset", "x", "{tags: [only], replicas: no}")
+    texts = {"x": a_dataset("x", "  tags: [a, b]\n"), "twice": a_dataset("x"), "overlays__prod__d": patched}
+    sound = {**texts, "twice": a_dataset("y"), "overlays__prod__d": patched.replace("replicas: no", "replicas: 2")}
+    for env in ("", "prod", "", "prod"):
+        for files in (texts, sound):
+            loaded = world.load(base, env=env, **files)
+            assert loaded == World().load(base, env=env, **files)
+            del loaded
+    assert [one for one in gc.get_objects() if type(one) is dict and one.get("metadata") in ({"name": "x"}, {"name": "y"})] == []
+
+
+def test_what_many_documents_say_alike_is_held_once(world, base, a_dataset) -> None:
+    resources = world.load(base, x=a_dataset("x"), y=a_dataset("y")).desired.resources
+    x, y = (resources[ResourceRef("Dataset", name)] for name in "xy")
+    assert x.requires is y.requires and x.labels is y.labels and x.ref.kind is y.ref.kind
+    assert all(one is other for one, other in zip(x.spec, y.spec, strict=True))
+    assert x.spec["content"]["file"] is y.spec["content"]["file"] and x.spec["title"] is y.spec["title"]
 
 
 def test_an_unknown_environment_names_the_known_ones(world, base) -> None:

@@ -17,7 +17,7 @@ from reconciler.model.resource import FileFact
 
 SPECS = Path(__file__).parents[3] / "specs"
 KINDS = ["Advertisement", "Dataset", "DistributionRule", "Identity", "Network", "PricePlan"]
-ANNOTATIONS = {"x-unit", "x-ref", "x-sole", "x-weak", "x-inherit", "x-alias", "x-immutable", "x-inert", "x-says"}
+ANNOTATIONS = {"x-unit", "x-ref", "x-sole", "x-weak", "x-inherit", "x-alias", "x-immutable", "x-inert", "x-refused", "x-says"}
 
 
 def test_every_kind_is_shipped_with_its_prose() -> None:

@@ -99,6 +99,7 @@ class World:
         self.attempts: dict[ResourceRef, int] = {}
         self.frozen: frozenset[ResourceRef] = frozenset()
         self.spent_today = 0
+        self.own: dict[ResourceRef, dict[int, int]] = {}
 
     def declare(
         self, name: str, spec: Mapping[str, Any] | None = None, *requires: str, lifecycle: Lifecycle | None = None, **more: Any
@@ -128,7 +129,7 @@ class World:
 
     def recorded(self) -> RecordedState:
         purses = {"devnet": Purse(tuple(sorted(self.coins, reverse=True)))}
-        return RecordedState("lin", 7, self.records, self.attempts, self.frozen, purses, self.spent_today)
+        return RecordedState("lin", 7, self.records, self.attempts, self.frozen, purses, self.spent_today, own=self.own)
 
     def seen(self) -> dict[ResourceRef, Observation]:
         """What was set by hand; else the world is as recorded, and what is not recorded is not there."""

@@ -36,6 +36,31 @@ def test_a_split_makes_coins_whose_change_is_still_a_coin_when_the_purse_allows(
     assert roomy((5_000, 400), 10_000) == (5_000, ROOMY)
 
 
+def test_of_many_coins_each_holds_two_payments_and_no_long_chain() -> None:
+    (made,), _ = fund({"main": [50] * 40}, {"main": Purse((100_000,))}, {"main": RATE}, fee_of)
+    assert made.outputs == (100,) * 40
+
+
+def test_a_split_wider_than_the_limit_is_a_tree_of_splits_with_its_exact_price() -> None:
+    made, short = fund({"main": [50] * 7}, {"main": Purse((10_000,))}, {"main": RATE}, fee_of, widest=3)
+    assert short == () and [(one.inputs, len(one.outputs)) for one in made] == [(1, 3), (1, 3), (1, 2), (1, 2)]
+    root, *leaves = made
+    assert root.outputs == tuple(sum(leaf.outputs) + leaf.cost.fees + 1 for leaf in leaves)
+    assert [one.cost.fees for one in made] == [fee_of(1, len(one.outputs), RATE) for one in made]
+    deep, _ = fund({"main": [50] * 10}, {"main": Purse((10_000,))}, {"main": RATE}, fee_of, widest=2)
+    assert [len(one.outputs) for one in deep] == [2, *(2, 1), *(2, 2, 1), *(2, 2, 2, 2, 2)]
+
+
+def test_a_purse_one_satoshi_short_of_a_tree_of_splits_is_refused() -> None:
+    needs = [50] * 7
+    made, _ = fund({"main": needs}, {"main": Purse((10_000,))}, {"main": RATE}, fee_of, widest=3)
+    least = 7 * 50 + sum(one.cost.fees for one in made) + len(made)
+    (root, *_), short = fund({"main": needs}, {"main": Purse((least,))}, {"main": RATE}, fee_of, widest=3)
+    assert short == () and sum(root.outputs) + root.cost.fees + 1 == least
+    none, (lack,) = fund({"main": needs}, {"main": Purse((least - 1,))}, {"main": RATE}, fee_of, widest=3)
+    assert none == () and lack.available == least - 1
+
+
 def test_as_few_coins_as_possible_are_merged() -> None:
     coins = (300, 300, 300, 300)
     fee = fee_of(2, 1, RATE)

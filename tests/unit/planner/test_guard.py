@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.model.ref import ResourceRef
 from reconciler.model.resource import Lifecycle
 
 ORDER = ["empty-source", "protected", "deletes", "changes", "spend-run", "spend-day", "max-spend", "funds"]
@@ -137,6 +138,22 @@ def test_a_resource_may_not_cost_more_than_its_own_limit(market: Any, pick: Any)
     assert made.acting == ()
     made = market.plan(approved=frozenset({"max-spend"}))
     assert made.refusals == () and len(made.acting) == 2
+
+
+def test_what_a_generation_has_cost_counts_against_the_resource_s_own_limit(market: Any, pick: Any) -> None:
+    spec = {"identityRef": "main", "networkRef": "net", "storage": 1000}
+    market.change("Dataset/btc", spec=spec, lifecycle=Lifecycle(max_spend=1050))
+    ref = ResourceRef("Dataset", "btc")
+    made = market.plan()
+    (change,) = [one for one in made.acting if one.ref == ref]
+    for generation, spent, held in ((change.generation, 10, False), (change.generation, 11, True), (7, 11, False)):
+        market.own = {ref: {generation: spent}}
+        made = market.plan()
+        assert ("max-spend" in [guard.name for guard in made.refusals]) is held
+    market.own = {ref: {change.generation: 11}}
+    told = "costs 1\u2009040 sat after 11 sat spent on generation 2, more than its maxSpend of 1\u2009050 sat"
+    assert pick(market.plan(), "Dataset/btc").blocked == told
+    assert market.plan(approved=frozenset({"max-spend"})).refusals == ()
 
 
 def test_missing_coins_are_named_and_cannot_be_approved(market: Any) -> None:

@@ -98,6 +98,17 @@ def test_a_style_paints_and_changes_no_word(busy: Any) -> None:
     assert roles == {"add", "change", "replace", "remove", "repair", "bold", "dim", "good", "bad"}
 
 
+def test_a_tree_of_splits_is_told_as_the_coins_it_ends_in(market: Any) -> None:
+    for number in range(140):
+        market.declare(f"Dataset/new-{number}", {"networkRef": "net"}, "Network/net")
+    market.coins = (1_000_000,)
+    made = market.plan()
+    fees = sum(funding.cost.fees for funding in made.funding)
+    assert [len(funding.outputs) for funding in made.funding] == [2, 70, 70]
+    assert f"      first 1 coin split into 140 on devnet in 3 transactions, fee {fees} sat" in as_text(made).splitlines()
+    assert [run_id for run_id, _ in made.splits] == [f"run_{made.id}_devnet{which}" for which in ("", "_2", "_3")]
+
+
 def test_the_last_line_says_what_to_do_next(market: Any) -> None:
     assert as_text(market.plan()).endswith(
         "5 unchanged\nGuards: empty-source ok · deletes 0/5 (0.0 % ≤ 30 %) ok\nNothing to do: the network is as declared.\n"
@@ -223,7 +234,7 @@ def test_every_verb_and_reason_can_be_told(market: Any) -> None:
     made = Plan("lin", 1, "r", "e", changes)
     text = as_text(made)
     assert sum(
-        totals(made)[name] for name in ("add", "change", "replace", "repair", "retire", "forget", "deferred", "unchanged")
+        totals(made)[name] for name in ("add", "change", "replace", "repair", "retire", "move", "forget", "deferred", "unchanged")
     ) == len(changes)
     for change in changes:
         if change.verb is not Verb.NONE or change.reason in (Reason.DRIFTED, Reason.SUSPENDED):

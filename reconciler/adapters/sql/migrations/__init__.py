@@ -8,14 +8,12 @@ that are missing run in one transaction, so a ledger is at one version or at the
 from __future__ import annotations
 
 import importlib
-import pkgutil
-import re
 
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, func, insert, inspect, select
 
-from reconciler.model.errors import Invariant, Refused
+from reconciler.adapters.sql.steps import ordered
+from reconciler.model.errors import Refused
 
-_NAME = re.compile(r"(\d{4})_\w+")
 _VERSIONS = Table(
     "schema_versions",
     MetaData(),
@@ -26,10 +24,7 @@ _VERSIONS = Table(
 
 def steps() -> tuple[str, ...]:
     """The module names of all steps, in order; Invariant when a number is missing or taken twice."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if _NAME.fullmatch(module.name))
-    if [int(name[:4]) for name in names] != list(range(1, len(names) + 1)):
-        raise Invariant("migrations", f"cannot order the migrations {names}: their numbers must count from 0001 without a gap")
-    return tuple(names)
+    return ordered(__path__)
 
 
 def version(connection: Connection) -> int:
