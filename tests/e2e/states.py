@@ -59,7 +59,7 @@ _DONE = "SELECT id FROM runs WHERE state = 'done'"
 _COUNTERS_UNSEEN = ("fence", "records", "runs", "audit")
 _DAY = EPOCH.strftime("%Y-%m-%d")
 # A moment of that day, a record's uid, or the id of a run.
-_OPAQUE = re.compile(rf'"{_DAY}T[0-9:.]+(?:Z|\+00:00)"|^{_DAY}T[0-9:.]+Z$|(?<="uid":")[0-9a-f]{{16}}|run_pl_[0-9a-f]{{10}}')
+_OPAQUE = re.compile(rf'"{_DAY}T[0-9:.]+(?:Z|\+00:00)"|^{_DAY}T[0-9:.]+Z$|(?<="uid":")[0-9a-f]{{16}}|(?:run_)?pl_[0-9a-f]{{10}}')
 
 
 @dataclass(frozen=True, slots=True)
