@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Globals:
-    """The flags before the verb."""
+    """The flags that every verb has."""
 
     directory: Path = Path()
     environment: str | None = None

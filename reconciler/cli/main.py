@@ -16,6 +16,7 @@ import typer
 from reconciler import __version__
 from reconciler.cli import exits, output, pipes
 from reconciler.cli.context import GLOBALS
+from reconciler.cli.words import ordered
 from reconciler.model.errors import ReconcilerError
 
 # Terraform's single-dash spellings: muscle memory is free.
@@ -69,7 +70,7 @@ def flags(
     ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
-    """Flags that stand before the verb."""
+    """Flags of every verb, before it or after it."""
     GLOBALS.directory, GLOBALS.environment, GLOBALS.config, GLOBALS.state = directory, environment, config, state
     GLOBALS.colour, GLOBALS.quiet, GLOBALS.verbose, GLOBALS.log_format = not no_color, quiet, verbose, log_format
     GLOBALS.request_timeout = None if request_timeout is None else _duration(request_timeout)
@@ -133,7 +134,8 @@ def run(arguments: Sequence[str]) -> int:
     words = [_TERRAFORM.get(word, word) for word in arguments]
     pipes.mind()
     try:
-        result = bind(words)(words, standalone_mode=False, prog_name="reconciler")
+        program = typer.main.get_command(bind(words))
+        result = program(ordered(words, program), standalone_mode=False, prog_name="reconciler")
         return result if isinstance(result, int) else exits.OK
     except typer.Exit as stop:
         return stop.exit_code

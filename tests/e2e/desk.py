@@ -23,6 +23,8 @@ EXTRA = """\
 apiVersion: overlay.bsv/v1alpha1
 kind: Dataset
 metadata: {{name: {name}}}
+# A daemon, too, may retire it.
+lifecycle: {{prune: auto}}
 spec:
   identityRef: fx-desk
   networkRef: devnet

@@ -156,8 +156,9 @@ async def unsettled(story: Story) -> str:
     with space.ports.ledger.begin() as tx:
         open_ = [run.key for run in tx.runs(state=RunState.OPEN)]
         unmined = [one.txid[:8] for one in tx.transactions(state="seen")]
-    if open_ or unmined:
-        return f"open {open_}, not mined {unmined}"
+        untold = [one["effect"]["txid"][:8] for one in tx.get("farewells") or ()]
+    if open_ or unmined or untold:
+        return f"open {open_}, not mined {unmined}, hosts still to be told of {untold}"
     survey = await space.surveyor.survey()
     if survey.loaded.desired is None:
         return f"the manifests are in error: {survey.loaded.errors}"
