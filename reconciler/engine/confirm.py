@@ -6,6 +6,7 @@ while a transaction is shallow its header is asked for again, so that a reorg re
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -124,7 +125,12 @@ async def _look(ports: Ports, net: Net, stored: StoredTx) -> Moved | None:
     if stored.state == "mined":
         _write(ports, _unproven(stored))
     if verdict in _DOUBTFUL and status is not None:
-        return await _doubted(ports, net, stored, status.detail or status.status)
+        step = await _doubted(ports, net, stored, status.detail or status.status)
+        if stored.state != "mined" and (step is None or step.after != "rejected"):
+            # Nothing is known that could be mined in its place, so the no may have been a mistake: the same bytes again.
+            with contextlib.suppress(ReconcilerError):
+                await ports.chain.broadcast(beef_of(ports.ledger, stored.txid), stored.txid, net.broadcasters)
+        return step
     if stored.state == "mined" or status is None or "ORPHAN" in f"{status.status} {status.detail}".upper():
         # Accepted once and now without its block, unknown everywhere, or without its parents: the same bytes again, never others.
         return await _again(ports, net, stored, "seen" if status is not None or stored.state == "mined" else "lost")

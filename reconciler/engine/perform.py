@@ -161,16 +161,35 @@ async def _store(effect: Store, ports: Ports) -> Result:
         async with gate, sending:
             hosted = await ports.storage.find(effect.host, sha256)
             seen = await ports.storage.check(effect.host, sha256) if hosted else {"state": "missing"}
-            if hosted is None or seen["state"] != "ok":
+            bought = _unread(effect.host, sha256, ports)
+            if seen["state"] != "ok" and not bought:
                 path = ports.blobs.path(sha256)
                 hosted = await ports.storage.put(effect.host, sha256, path, media_type, effect.retention, effect.max_payment)
+                bought = hosted.paid
+                _write_unread(effect.host, sha256, ports, bought)
                 seen = await ports.storage.check(effect.host, sha256)
-                if seen["state"] != "ok":
-                    raise Unavailable("bad-copy", f"cannot read {sha256[:12]} back from {effect.host.name}: {seen['state']}")
-            return {"location": hosted.location, "expires": hosted.expires, "paid": hosted.paid, "ms": seen["ms"]}
+            if hosted is None or seen["state"] != "ok":
+                told = f"cannot read {sha256[:12]} back from {effect.host.name}: {seen['state']}"
+                hint = f"it was paid {bought} sat for it and is not paid again: let another host keep it" if bought else ""
+                raise Unavailable("bad-copy", told, hint=hint)
+            _write_unread(effect.host, sha256, ports, 0)
+            return {"location": hosted.location, "expires": hosted.expires, "paid": bought, "ms": seen["ms"]}
 
     results = await asyncio.gather(*(one(blob.sha256, blob.media_type) for blob in effect.blobs))
     return {blob.sha256: result for blob, result in zip(effect.blobs, results, strict=True)}
+
+
+def _unread(host: Endpoint, sha256: str, ports: Ports) -> int:
+    """Satoshis that a host was paid for a copy which could not be read back so far: it is read again, and not bought again."""
+    with ports.ledger.begin() as tx:
+        return int(tx.get(f"unread/{host.url}/{sha256}") or 0)
+
+
+def _write_unread(host: Endpoint, sha256: str, ports: Ports, satoshis: int) -> None:
+    """Enter it, or that the copy was read; what costs nothing is sent again and leaves no trace."""
+    if satoshis or _unread(host, sha256, ports):
+        with ports.ledger.begin() as tx:
+            tx.put(f"unread/{host.url}/{sha256}", satoshis)
 
 
 async def _release(effect: Release, ports: Ports) -> Result:

@@ -41,6 +41,7 @@ class Host:
     who: set[str] = field(default_factory=set)
     uploads: int = 0
     repeated: int = 0
+    rots: bool = False
 
     def __post_init__(self) -> None:
         async def price(request: Request) -> int:
@@ -54,6 +55,8 @@ class Host:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/quote":
             await JSONResponse({"quote": QUOTE})(scope, receive, send)
+        elif self.rots and scope["path"].startswith("/cdn"):
+            await Response(b"something else")(scope, receive, send)
         else:
             await (self.inner if scope["path"].startswith(OPEN) else self.guarded)(scope, receive, send)
 
@@ -151,5 +154,29 @@ def test_a_host_that_is_dearer_than_declared_or_not_who_it_should_be_is_paid_not
                 errors = " ".join(str(getattr(result, "error", "")) for result in report.results.values())
                 assert refused in errors, report.results
         assert [host.earned() for host in scene.hosts.values()] == [[], [], []]
+
+    play(act, scene.world.clock)
+
+
+def test_a_host_whose_copies_cannot_be_read_is_paid_once_and_asked_again(scene: Rented) -> None:
+    async def act() -> None:
+        await scene.fund()
+        for host in scene.hosts.values():
+            host.rots = True
+        async with scene.open() as space:
+            for _ in range(4):
+                _, report = await scene.apply(space)
+                assert not report.complete
+                scene.world.clock.elapsed += 600
+            assert sum(host.uploads for host in scene.hosts.values()) == 1, "the first document, bought once"
+            for host in scene.hosts.values():
+                host.rots = False
+            while not report.complete:
+                _, report = await scene.apply(space)
+                scene.world.clock.elapsed += 600
+            with space.ports.ledger.begin() as tx:
+                booked = sum(one.payments for one in tx.bookings(scene.world.clock.start))
+        earned = [satoshis for host in scene.hosts.values() for satoshis in host.earned()]
+        assert (earned, booked) == ([QUOTE] * 6, 6 * QUOTE)
 
     play(act, scene.world.clock)

@@ -56,6 +56,7 @@ class Sky:
     struck: dict[str, int] = field(default_factory=dict)
     sent: list[tuple[str, bytes]] = field(default_factory=list)
     waste: list[str] = field(default_factory=list)
+    misled: set[str] = field(default_factory=set)
     late: int = 0
     _tasks: set[asyncio.Task[httpx.Response]] = field(default_factory=set)
     _context: contextvars.Context = field(default_factory=contextvars.copy_context)
@@ -107,6 +108,11 @@ class Sky:
             beef = parse_beef(arc.parse_submit(request.headers["content-type"], request.content))
             # Unproven ancestors travel along, and a broadcaster takes them too.
             self.sent += [(txid, one.tx.raw) for txid, one in beef.txs.items() if one.tx is not None and one.bump is None]
+        elif request.method == "POST" and request.url.path == "/upload" and not self.fair:
+            self.misled.add(request.url.host)
+        elif request.method == "PUT" and request.url.host in self.misled:
+            # Room was asked for while the host may have lied; what it lied about is sent, however the weather is by then.
+            self.misled.discard(request.url.host)
         elif request.method == "PUT" and self.fair:
             store = self.world.storage[request.url.host.removesuffix(".devnet")]
             sha256 = hashlib.sha256(request.content).hexdigest()
