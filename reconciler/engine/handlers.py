@@ -172,6 +172,9 @@ class Handlers:
     async def _converge(self, survey: Survey, limits: Limits) -> Report | None:
         with self.runner.ports.ledger.begin() as tx:
             limits = effective(limits, tx, self.runner.ports.clock.now())
+        if survey.loaded.desired is None:
+            # The last good manifests may be older than what another daemon acted upon: nothing goes on their word.
+            limits = replace(limits, prune=False)
         seen = survey.observed
         if self.mode == "propose" or limits.panel is not None:
             # What waits to be signed must be found to be the same plan again.

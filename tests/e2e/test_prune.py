@@ -240,3 +240,25 @@ def test_a_head_that_cannot_be_believed_retires_nothing(tmp_path: Path, damage: 
                 assert (await prepare(space, Wish())).plan.empty
 
     play(main, desk.world.clock)
+
+
+def test_a_daemon_that_fell_behind_retires_nothing_on_the_word_of_an_older_revision(scene: Scene) -> None:
+    """It read the manifests before a dataset was added, which another daemon published; what came then it cannot read."""
+
+    async def main() -> None:
+        before = await begun(scene)
+        published = (scene.root / "dataset.yaml").read_text()
+        async with scene.open() as space:
+            behind = daemon(space)
+            (scene.root / "dataset.yaml").unlink()
+            behind.last_good = space.surveyor.load().desired
+            scene.write({"dataset.yaml": published, "network.yaml": "kind: ["})
+            await passed(behind)
+            assert refs(space) == before
+            assert not source(space)["ready"]
+            scene.write({"network.yaml": PRUNED["network.yaml"]})
+            (scene.root / "dataset.yaml").unlink()
+            await passed(behind)
+            assert refs(space) == before - {"Dataset/rates"}, "what can be read, counts"
+
+    play(main, scene.world.clock)
