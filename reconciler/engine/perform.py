@@ -169,9 +169,10 @@ async def _store(effect: Store, ports: Ports) -> Result:
                 _write_unread(effect.host, sha256, ports, bought)
                 seen = await ports.storage.check(effect.host, sha256)
             if hosted is None or seen["state"] != "ok":
-                told = f"cannot read {sha256[:12]} back from {effect.host.name}: {seen['state']}"
                 hint = f"it was paid {bought} sat for it and is not paid again: let another host keep it" if bought else ""
-                raise Unavailable("bad-copy", told, hint=hint)
+                raise Unavailable(
+                    "bad-copy", f"cannot read {sha256[:12]} back from {effect.host.name}: {seen['state']}", hint=hint
+                )
             _write_unread(effect.host, sha256, ports, 0)
             return {"location": hosted.location, "expires": hosted.expires, "paid": bought, "ms": seen["ms"]}
 

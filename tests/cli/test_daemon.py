@@ -192,7 +192,7 @@ def test_once_has_the_exit_codes_of_apply(shop: Producer) -> None:
     assert shop.status()["resources"] == []
     shop("run", "--once")
     assert len(shop.status()["resources"]) == 4
-    shop("run", "--once", "--log-format", "json", expect=64)
+    shop("run", "--once", "--no-such-flag", expect=64)
     shop.write("price.yaml", PRICE.replace("rate:", "rat:"))
     ran = shop("--log-format", "json", "run", "--once", expect=1)
     assert json.loads(ran.err.splitlines()[0])["event"] == "source.rejected"
