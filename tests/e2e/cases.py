@@ -171,9 +171,19 @@ class Repository:
         if verb == "repair":
             self.world.wipe("overlay-1")
             self.world.wipe("eu1")
-        script = self._script
         floor = {name: host.state.uploads for name, host in self.world.storage.items()}
-        return Explorer(self.process(destroy=verb == "destroy"), floor, lambda plan: truth(self, script, plan), most)
+        sent = on_chain(self.world, self._script)[1]
+
+        def ended(plan: Plan) -> Truth:
+            """Besides being the same everywhere, the end is the one that the verb promises."""
+            found = truth(self, self._script, plan)
+            if verb == "destroy" and any(tokens.total() for tokens in found.tokens.values()):
+                raise Violation(f"a node still lists tokens of ours: {found}")
+            if verb == "repair" and found.transactions != sent:
+                raise Violation(f"the repair of what is free to repair cost a transaction: {found}")
+            return found
+
+        return Explorer(self.process(destroy=verb == "destroy"), floor, ended, most)
 
     # --- the moment before ---------------------------------------------------------------------------------------
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from reconciler.compose import Workspace
@@ -11,42 +9,29 @@ from reconciler.engine.rebuild import ADOPTED, LEFT
 from reconciler.model.change import Reason, Verb
 from reconciler.model.ref import ResourceRef
 from reconciler.planner.guard import Limits
-from tests.e2e.crash import DESK, WALLET
 from tests.e2e.scene import DATASET, Scene, play
 from tests.e2e.test_rebuild import held, lose, rebuilt
 from tests.e2e.test_rotation import (
     AGAIN,
     DAY,
-    FILES,
-    HEIR,
     ME,
     OPEN,
     REVOKED,
     ROTATED,
-    THIRD,
     applied,
     begun,
     document,
+    keys,
     owners,
     records,
+    scene,
     shown,
 )
 
+__all__ = ["keys", "scene"]
+
 KEPT = ("publicKey", "document", "tokens", "subkeys", "keys")
 FINISHED = OPEN.replace("DESK_KEY", "HEIR_KEY")
-
-
-@pytest.fixture(autouse=True)
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, secret in (("DESK", DESK), ("WALLET", WALLET), ("HEIR", HEIR), ("THIRD", THIRD)):
-        monkeypatch.setenv(f"{name}_KEY", secret.hex())
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    made = Scene(tmp_path)
-    made.write(dict(FILES))
-    return made
 
 
 async def rotated(scene: Scene, *manifests: str | int) -> None:
