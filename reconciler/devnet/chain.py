@@ -197,6 +197,12 @@ class Chain:
         """
         if not 0 < depth < MATURITY:
             raise Refused("reorg-depth", f"cannot replace {depth} blocks", hint=f"choose a depth from 1 to {MATURITY - 1}")
+        branch = len(self.state.blocks) - depth
+        for txid in drop:
+            at = self.standing(txid)
+            if at is not None and at.status == MINED and at.height < branch:
+                told = f"cannot forget {txid}: it is mined at height {at.height}, below the branch"
+                raise Refused("reorg-drop", told, hint=f"choose a depth of at least {len(self.state.blocks) - at.height}")
         gone, self.state.blocks = self.state.blocks[-depth:], self.state.blocks[:-depth]
         self.state.forks += 1
         returning = [(txid, block) for block in gone for txid in block.txids[1:]]

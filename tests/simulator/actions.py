@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from reconciler.devnet.chain import CONTESTED, REJECTED
+from reconciler.devnet.chain import CONTESTED, MINED, REJECTED
 from reconciler.engine.receive import receive
 from reconciler.kinds.network import read_net
 from reconciler.model.change import FeeRate
@@ -163,6 +163,9 @@ class Story:
         for place in self.fleet.replicas:
             wait = self.dice.choice((0.0, 0.0, 3.0, 40.0))
             hint = self.dice.random() < 0.8
+            if wait and not self.repository.broken:
+                # Until it follows, this checkout declares what was before: what is new is not in it.
+                self.repository.absent |= self.repository.fresh
             self.stage.call_later(wait, self._fetch, place, hint, context=contextvars.Context())
 
     def _fetch(self, place: str, hint: bool = True) -> None:
@@ -245,6 +248,9 @@ class Story:
         depth = self.dice.randrange(1, 7)
         mine = [txid for txid, _ in self.sky.sent if chain.live(txid) is not None]
         drop = [self.dice.choice(mine)] if mine and self.dice.random() < 0.4 else []
+        # What is deeper than the branch stays where it is, on that branch as well.
+        if drop and (at := chain.standing(drop[0])) is not None and at.status == MINED and at.height <= chain.tip.height - depth:
+            drop = []
         self.dropped = self.dropped or bool(drop)
         self.ground.world.reorg(depth, drop)
         self.happened[f"reorg of depth {depth}"] += 1

@@ -22,15 +22,17 @@ PRICE: Spec = {"model": "per-item", "rate": 25}
 class Repository:
     """What is declared now: specs by (kind, name), content by path. `revisions` are the trees so far.
 
-    `absent` are the resources that some revision had no more.
+    `absent` are the resources that some revision had no more, `fresh` those that the newest whole one is the first to have again.
     """
 
     specs: dict[tuple[str, str], Spec] = field(default_factory=dict)
     content: dict[str, bytes] = field(default_factory=dict)
     revisions: list[Tree] = field(default_factory=list)
     absent: set[str] = field(default_factory=set)
+    fresh: set[str] = field(default_factory=set)
     broken: bool = False
     _known: set[str] = field(default_factory=set)
+    _last: set[str] = field(default_factory=set)
     _states: list[tuple[dict[tuple[str, str], Spec], dict[str, bytes]]] = field(default_factory=list)
 
     def declare(self, kind: str, name: str, spec: Spec) -> None:
@@ -48,8 +50,10 @@ class Repository:
         if self.broken:
             tree["broken.yaml"] = b"apiVersion: overlay.bsv/v1alpha1\nkind: Datase\nmetadata: {name: x}\nspec: {\n"
         else:
+            self.fresh = self.tokens - self._last
             self._known |= self.tokens
             self.absent |= self._known - self.tokens
+            self._last = self.tokens
             self._states.append((json.loads(json.dumps([[*k, v] for k, v in self.specs.items()])), dict(self.content)))
         self.revisions.append(tree)
         return tree

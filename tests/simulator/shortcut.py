@@ -45,6 +45,10 @@ class Rows:
         """The only row, if any."""
         return self.one() if self.found else None
 
+    def first(self) -> Any:
+        """The first row, if any."""
+        return self.found[0] if self.found else None
+
     def mappings(self) -> Rows:
         """The rows as dictionaries."""
         return Rows([row._asdict() for row in self.found])
