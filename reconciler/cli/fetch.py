@@ -25,6 +25,7 @@ def fetch(
     to: Annotated[Path, typer.Option("--to", help="The directory that its files go below.", file_okay=False)],
     file: Annotated[list[str] | None, typer.Option("--file", help="Only this file of it; may be given several times.")] = None,
     host: Annotated[str, typer.Option("--from", help="Only from this storage host.")] = "",
+    region: Annotated[str, typer.Option("--region", help="Where you are, for rules that balance reads by region.")] = "",
     form: Annotated[Literal["text", "json"], typer.Option("-o", "--output", help="How the answer is written.")] = "text",
 ) -> int:
     """Bring a dataset's files back from storage hosts, verified by hash; what was cut off is gone on with."""
@@ -47,7 +48,7 @@ def fetch(
             record = tx.record(ref)
         if record is None:
             raise Refused("not-published", f"cannot fetch {ref}: it has not been published", hint="reconciler apply")
-        return await retrieve(space.ports, record, file or (), to, host, told)
+        return await retrieve(space.ports, record, file or (), to, host, region, told)
 
     found = with_workspace(work)
     if form == "json":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from reconciler.cli import exits, output, purse, rotation
-from reconciler.cli.context import GLOBALS, settings, with_workspace
+from reconciler.cli.context import settings, with_workspace
 from reconciler.cli.purse import WALLET
 
 if TYPE_CHECKING:
@@ -179,27 +179,29 @@ async def _published(space: Workspace, key: Key) -> dict[str, Any]:
     }
 
 
-def verify(name: Name = None, form: Form = "text") -> int:
+def verify(
+    name: Name = None,
+    advertisements: Annotated[
+        bool, typer.Option("--validate-advertisements", help="Also compare manifests, records and the chain.")
+    ] = False,
+    payment: Annotated[
+        bool, typer.Option("--test-payment-endpoints", help="Also ask our gateway for each price; nothing is paid.")
+    ] = False,
+    reputation: Annotated[
+        bool, typer.Option("--check-reputation", help="Also count the points that facts give, and show the facts.")
+    ] = False,
+    least: Annotated[
+        int | None, typer.Option("--min-reputation", min=0, max=100, help="So many points are expected, at least.")
+    ] = None,
+    form: Form = "text",
+) -> int:
     """Compare the key, the records and what hosts show for it. Exit code 1 when something differs, 3 when a host is silent."""
-    from reconciler.engine.audit import audit
+    from reconciler.cli.verifying import Wanted, looked, tell
 
     key = _key(name)
     public = key.wallet.public_key(key.name) if key.exists else None
-    findings = with_workspace(lambda space: audit(space.ports, space.surveyor, key.identity, public))
-    broken = [one for one in findings if one.ok is False]
-    silent = [one for one in findings if one.ok is None]
-    if form == "json":
-        facts = [{"what": one.what, "ok": one.ok, "detail": one.detail} for one in findings]
-        output.document({"name": key.identity, "publicKey": public, "holds": not broken, "findings": facts})
-    else:
-        paint = output.style_for(sys.stdout, GLOBALS.colour)
-        words = {True: paint("good", "ok    "), False: paint("bad", "wrong "), None: paint("dim", "silent")}
-        width = max(len(one.what) for one in findings)
-        for one in findings:
-            output.data(f"{words[one.ok]}  {one.what:<{width}}  {one.detail}")
-        if broken:
-            output.say("next: reconciler plan shows what it takes to repair it")
-    return exits.ERROR if broken else exits.PARTIAL if silent else exits.OK
+    wanted = Wanted(advertisements, payment, reputation or least is not None, least)
+    return tell(key.identity, public, with_workspace(lambda space: looked(space, key.identity, public, wanted)), form)
 
 
 def backup(
@@ -240,8 +242,8 @@ def restore(
 
 def _archive(key: Key, then: str, *, yes: bool) -> Path:
     """Ask, then set the present key aside; Refused off a terminal without --yes."""
+    from reconciler.cli.asking import require_yes
     from reconciler.compose import now
-    from reconciler.model.errors import Refused
 
     locked = [] if key.name == WALLET else with_workspace(lambda space: _published(space, key))["tokens"]
     output.say(f"this archives the key of {key.name} ({key.wallet.public_key(key.name)}) and {then}")
@@ -249,11 +251,7 @@ def _archive(key: Key, then: str, *, yes: bool) -> Path:
         output.say(f"{len(locked)} tokens on the chain are locked to it: only it can change or withdraw them")
     if key.name == WALLET:
         output.say("coins of the purse are locked to it: only it can spend them")
-    if not yes:
-        if not sys.stdin.isatty():
-            hint = "say --yes if you mean it"
-            raise Refused("not-asked", f"cannot replace the key of {key.name} without asking", hint=hint)
-        typer.confirm("Go on?", abort=True, err=True)
+    require_yes(f"replace the key of {key.name}", yes=yes)
     kept = key.store.archive(key.name, key.source, now())
     output.say(f"archived in {kept}")
     return kept

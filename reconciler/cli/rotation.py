@@ -42,6 +42,10 @@ def rotate(
     revoke_now: Annotated[bool, typer.Option("--revoke-now", help="Trust the old key no longer, from this moment on.")] = False,
     reason: Annotated[str | None, typer.Option("--reason", help="Why it is revoked, for everybody to read.")] = None,
     since: Annotated[str | None, typer.Option("--since", help="Since when it may have been in other hands, in UTC.")] = None,
+    notify: Annotated[
+        list[str] | None,
+        typer.Option("--notify", metavar="CHANNEL", help="webhook, to tell subscribers, or catalog, to publish the statement."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference and write nothing.")] = False,
 ) -> int:
     """Write into the manifest that another key follows this one. Nothing is signed before it is applied.
@@ -54,9 +58,11 @@ def rotate(
     if revoke_now != (reason is not None) or (since and not revoke_now):
         raise typer.BadParameter("--revoke-now, --reason and perhaps --since go together")
     name, spec, outputs = with_workspace(lambda space: _declared(space, name))
-    edits = _edits(name, spec, outputs, window, following, closing=revoke_now)
+    edits = _edits(name, spec, outputs, window, following, closing=revoke_now or bool(notify))
     if revoke_now:
         edits.append(("rotation.revoke", {"reason": reason, **({"since": since} if since else {})}))
+    if notify:
+        edits.append(("rotation.notify", list(dict.fromkeys(notify))))
     texts = [f"spec.{path}={json.dumps(value)}" for path, value in edits]
     code = set_(f"Identity/{name}", texts, GLOBALS.environment, dry_run)
     output.say("next: reconciler plan shows what is made anew, and its price")
@@ -84,7 +90,8 @@ def _edits(
     source = heir if heir is not None else spec["key"]
     new = _place(following, source) if following else _numbered(name, source)
     edits = [("key", dict(source))] if heir is not None else []
-    return [*edits, ("rotation", {"next": new, "transitionPeriod": window or "7d"})]
+    told = (spec.get("rotation") or {}).get("notify")
+    return [*edits, ("rotation", {"next": new, "transitionPeriod": window or "7d", **({"notify": told} if told else {})})]
 
 
 def _numbered(name: str, source: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,6 +162,45 @@ def keys(
     for row in rows:
         said = f"from {row['from'] or 'the beginning'}" + (f" until {row['until']}" if row["until"] else ", current")
         output.data(f"{row['publicKey']}  {said}" + (f", compromised: {row['compromised']}" if row["compromised"] else ""))
+    return exits.OK
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The message as it arrived, or the statement.", dir_okay=False)],
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="HEX", help="The key you have trusted so far: the statement must be about it.")
+    ] = None,
+    form: Form = "text",
+) -> int:
+    """Check, offline and with nothing but the message, that both keys signed that one follows the other."""
+    from reconciler.model.errors import Refused, RemoteProtocolError
+    from reconciler.wire import succession
+
+    try:
+        said = succession.read(file.read_bytes())
+        if key is not None and key.lower() != said.old:
+            raise RemoteProtocolError(f"cannot accept a key succession: it is about {said.old}", hint=f"you trust {key}")
+    except OSError as error:
+        raise Refused("no-message", f"cannot read {file}: {error.strerror}", hint="name the file of the message") from error
+    except RemoteProtocolError as error:
+        output.fail(error.message, error.hint)
+        return exits.ERROR
+    facts = {
+        "name": said.name,
+        "from": said.old,
+        "to": said.new,
+        "at": _moment(said.at),
+        "until": _moment(said.until),
+        "compromised": {"since": _moment(said.since), "reason": said.reason} if said.since is not None else None,
+    }
+    if form == "json":
+        output.document(facts)
+        return exits.OK
+    output.data(f"{said.old}  until {facts['until']}, signed")
+    output.data(f"{said.new}  from {facts['at']}, signed")
+    if said.since is not None:
+        output.data(f"the first is not to be trusted since {_moment(said.since)}: {said.reason}")
+    output.say(f"Identity {said.name}: both keys signed that the second follows the first")
     return exits.OK
 
 

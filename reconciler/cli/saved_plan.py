@@ -57,7 +57,7 @@ def read(file: Path) -> Plan:
 
 def check(space: Workspace, plan: Plan, plan_id: str | None, approved: frozenset[str]) -> tuple[GuardResult, ...]:
     """What the guards say of a saved plan now. Conflict when it no longer fits this ledger: other lineage or environment, or
-    a resource that moved since.
+    a resource that moved since; or, where commits are the source, when another one is in force by now.
 
     Only the resources of the plan are looked at: work on others does not make it stale. What it has done itself is no change.
     """
@@ -77,6 +77,9 @@ def check(space: Workspace, plan: Plan, plan_id: str | None, approved: frozenset
         raise Conflict(
             "other-environment", message, hint=f"add --env {plan.environment}" if plan.environment else "leave out --env"
         )
+    if space.settings.git is not None and (now_at := space.ports.source.current().id) != plan.revision:
+        # Whoever signed it signed for that commit: what came after it was not before them.
+        raise Conflict("stale", f"cannot apply this plan: it was made for {plan.revision}, and {now_at} is in force", hint=_AGAIN)
     left: dict[ResourceRef, Change] = {}
     with space.ports.ledger.begin() as tx:
         limits = replace(effective(space.settings.limits, tx, space.ports.clock.now()), approved=approved)

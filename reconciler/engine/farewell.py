@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.engine.backoff import retry_at
-from reconciler.engine.perform import retract
+from reconciler.engine.submit import retract
 from reconciler.model.canonical import Json
 from reconciler.model.codec import decode, encode, timestamp
 from reconciler.model.effect import Retract
@@ -37,6 +37,12 @@ def remember(tx: LedgerTransaction, results: Sequence[Mapping[str, Json]], now: 
     late = [_Farewell(decode(Retract, result["late"]), now, 1) for result in results if result.get("late")]
     if late:
         _write(tx, [*_read(tx), *late])
+
+
+def owe(tx: LedgerTransaction, effects: Sequence[Retract], now: datetime) -> None:
+    """Take over what hosts are to be told as soon as may be, one after another."""
+    if effects:
+        _write(tx, [*_read(tx), *(_Farewell(effect, now) for effect in effects)])
 
 
 async def bid(ports: Ports) -> int:

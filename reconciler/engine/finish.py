@@ -6,7 +6,7 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 from datetime import datetime
 
-from reconciler.engine import farewell, hiding, probes, rotation
+from reconciler.engine import departed, farewell, hiding, probes, rotation
 from reconciler.engine.demands import answered, demand
 from reconciler.engine.policy import keeps, kept, policy_of
 from reconciler.engine.standing import state
@@ -14,11 +14,13 @@ from reconciler.model.canonical import Json, digest
 from reconciler.model.change import Change, Verb
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.intent import Done, IntentState, Outcome, Retry, Run, RunState, Stalled, Waiting
+from reconciler.model.plan import Plan
 from reconciler.model.record import Record, RecordedState
 from reconciler.model.ref import ResourceRef
 from reconciler.model.resource import DesiredState
 from reconciler.model.status import Condition, Status, Truth, summarise
 from reconciler.ports import Lease, LedgerTransaction, Ports
+from reconciler.wire.acknowledgement import NO_HOSTS
 
 _READY_REASON = {"Identity": "Registered", "Dataset": "Published", "Advertisement": "Advertised"}
 
@@ -73,6 +75,7 @@ def _done(tx: LedgerTransaction, run: Run, change: Change, outputs: Mapping[str,
         facts = {"hiding": hiding.counted(change, outputs, submits, now)} if submits else {}
         tx.put_record(record_of(change, outputs, revision, now, (fees, paid), refusals(tx, run.id), facts))
     farewell.remember(tx, [intent.result for intent in tx.intents(run.id) if intent.effect in ("Retract", "Submit")], now)
+    farewell.owe(tx, departed.noted(tx, run, change, outputs), now)
     tx.advance()
     tx.close_run(run.id, RunState.DONE)
     detail = {"run": run.id, "verb": change.verb.value, "reason": change.reason.value, "generation": change.generation}
@@ -118,6 +121,7 @@ def refusals(tx: LedgerTransaction, run_id: str) -> str:
         if quorum and quorum["got"] < quorum["needed"]:
             answers = intent.result.items()
             said += [f"{host}: {answer['error']}" for host, answer in answers if answer and answer.get("error")]
+            said += [f"no host keeps {quorum['topic']}"] if quorum.get("code") == NO_HOSTS else []
     return "; ".join(said)
 
 
@@ -193,8 +197,11 @@ def _state(tx: LedgerTransaction, change: Change, said: list[tuple[str, Truth, s
     tx.put_record(replace(record, status=summarise(record.status, facts, record.generation)))
 
 
-def remember(ports: Ports, desired: DesiredState, recorded: RecordedState) -> None:
-    """Keep what manifests say about deletion, pauses and limits, so that it holds without them. An edit never unprotects."""
+def remember(ports: Ports, desired: DesiredState, recorded: RecordedState, plan: Plan) -> None:
+    """Keep what manifests say about deletion, pauses and limits, so that it holds without them. An edit never unprotects.
+
+    What the plan finds as declared needs nothing that was set aside for it.
+    """
     stale = []
     for ref, want in desired.resources.items():
         record = recorded.records.get(ref)
@@ -210,11 +217,12 @@ def remember(ports: Ports, desired: DesiredState, recorded: RecordedState) -> No
             if (now := tx.record(ref)) is not None:
                 status = replace(now.status, facts=kept(now.status.facts, policy))
                 tx.put_record(replace(now, status=status, protected=now.protected or held))
-        _disown(tx, {*desired.resources, *recorded.records})
+        at_rest = {change.ref for change in plan.changes if change.verb is Verb.NONE and change.blocked is None}
+        _disown(tx, {*desired.resources, *recorded.records} - at_rest)
 
 
 def _disown(tx: LedgerTransaction, wanted: Set[ResourceRef]) -> None:
-    """Free what refused runs still hold for resources that are neither declared nor recorded: no replacement will come."""
+    """Free what refused runs still hold for resources of which nothing is wanted any more: no replacement will come."""
     for run_id in sorted({coin.run for coin in tx.coins(state="reserved")}):
         run = tx.run(run_id)
         if run is None or run.state is not RunState.STALLED or not run.key.startswith("ref/"):

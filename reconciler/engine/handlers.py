@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reconciler.engine import hiding, probes, source
+from reconciler.engine import balance, hiding, probes, source
 from reconciler.engine.approve import Approvals, Consent
 from reconciler.engine.budget import effective, renews
 from reconciler.engine.confirm import confirm, depths, note_depths
@@ -36,6 +36,7 @@ from reconciler.model.resource import DesiredState, Prune
 from reconciler.model.status import Condition, Truth
 from reconciler.planner.approval import Panel, Tally
 from reconciler.planner.guard import Limits
+from reconciler.planner.seat import binding
 from reconciler.ports import Lease
 from reconciler.telemetry import learn
 
@@ -125,6 +126,7 @@ class Handlers:
             how = {"txid": moved.txid, "outcome": f"{moved.before} -> {moved.after}"}
             log.log(logging.ERROR if grave else logging.INFO, "transaction.moved", extra=how)
         note_depths(ports, recorded, depths(ports, recorded, await tips(self.runner, nets)))
+        balance.note(ports, recorded)
         return None
 
     async def _begin(self) -> None:
@@ -176,7 +178,7 @@ class Handlers:
             # The last good manifests may be older than what another daemon acted upon: nothing goes on their word.
             limits = replace(limits, prune=False)
         seen = survey.observed
-        if self.mode == "propose" or limits.panel is not None:
+        if self.mode == "propose" or limits.panel is not None or binding(survey.recorded.records.values()):
             # What waits to be signed must be found to be the same plan again.
             survey = replace(survey, observed=steady(seen))
         plan = self.surveyor.plan(survey, limits)
@@ -189,7 +191,7 @@ class Handlers:
         probes.note(self.runner.ports, survey.recorded, seen)
         if survey.loaded.desired is not None:
             # Also when nothing is to be done: a pause must still hold when the manifests cannot be read.
-            remember(self.runner.ports, survey.loaded.desired, survey.recorded)
+            remember(self.runner.ports, survey.loaded.desired, survey.recorded, plan)
         report: Report | None = None
         consent = self._consent(plan)
         if consent.refused or (plan.acting and (self.read_only or not self._may(consent))):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
 
+from reconciler.engine import rotation
 from reconciler.model.canonical import Json, digest
 from reconciler.model.codec import timestamp
 from reconciler.model.errors import Refused
@@ -21,11 +22,13 @@ from reconciler.model.ref import ResourceRef
 from reconciler.model.status import Condition, Truth
 
 # A condition that was never stated counts as this; all others count as False until somebody says otherwise.
-_UNSTATED = {"Ready": Truth.UNKNOWN}
+_UNSTATED = {"Ready": Truth.UNKNOWN, "Funded": Truth.UNKNOWN}
 # Conditions for which True is the good news; for all others it is False.
-_GOOD = frozenset({"Ready", "Confirmed", "SourceReady", "SourceVerified", "Funded", "Published", "Advertised"})
+_GOOD = frozenset({"Ready", "Confirmed", "SourceReady", "SourceVerified", "Funded", "Published", "Advertised", "HeadersAgree"})
 # A condition that is bad, but passes by itself more often than not.
-_PASSING = frozenset({"Reconciling", "Confirmed", "Rotating"})
+_PASSING = frozenset({"Reconciling", "Confirmed", "Rotating", rotation.SUCCESSION})
+# One that somebody should see to, while everything still works.
+_EARLY = frozenset({"Drifted", "Funded"})
 # Named values of the ledger that hold conditions: of resources that have no record yet, and of the source.
 UNRECORDED = "condition/"
 SOURCE = "source"
@@ -62,7 +65,10 @@ class Sink:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One condition that moved. `ref` is None where the source itself is meant."""
+    """One condition that moved. `ref` is None where the source itself is meant.
+
+    Of a succession of keys `statement` is what both keys signed, for subscribers to verify.
+    """
 
     ref: ResourceRef | None
     type: str
@@ -73,19 +79,23 @@ class Transition:
     generation: int
     revision: str
     at: datetime
+    statement: Mapping[str, Json] | None = None
 
     @property
     def severity(self) -> Severity:
         """Bad news that needs somebody is an error, bad news that may pass a warning, good news an information."""
         if (self.after is Truth.TRUE) is (self.type in _GOOD):
             return Severity.INFO
-        if self.after is Truth.UNKNOWN or self.type in _PASSING or self.type == "Drifted":
+        passing = self.type in _PASSING and self.reason != rotation.REVOKED
+        if self.after is Truth.UNKNOWN or passing or self.type in _EARLY:
             return Severity.WARNING if self.type != "Confirmed" else Severity.INFO
         return Severity.ERROR
 
     @property
     def id(self) -> str:
-        """The same for the same transition, however often it is delivered."""
+        """The same for the same transition, however often it is delivered, and for the same statement, whoever tells it."""
+        if self.statement is not None:
+            return digest([self.type, self.reason, dict(self.statement)])[:32]
         said = [str(self.ref), self.type, self.before.value, self.after.value, self.reason, self.generation, timestamp(self.at)]
         return digest(said)[:32]
 
@@ -122,6 +132,10 @@ def moved(before: Record | None, after: Record | None, now: datetime) -> Iterato
         return
     old = before.status.conditions if before is not None else ()
     yield from _changed(after.ref, old, after.status.conditions, after.revision, now)
+    for one in rotation.told(before, after):
+        first = Truth.UNKNOWN if one.reason == "Announced" else Truth.TRUE
+        said = (first, Truth.TRUE, one.reason, one.message, after.generation, after.revision, now)
+        yield Transition(after.ref, rotation.SUCCESSION, *said, statement=one.link)
 
 
 def named(name: str, before: Json, after: Json, now: datetime) -> Iterator[Transition]:
@@ -199,6 +213,7 @@ class Herald:
             "generation": one.generation,
             "revision": one.revision,
             "at": timestamp(one.at),
+            **({"succession": dict(one.statement)} if one.statement is not None else {}),
         }
 
 
@@ -208,7 +223,7 @@ def cloud_event(notice: Notice, source: str) -> dict[str, Json]:
         "specversion": "1.0",
         "id": notice.id,
         "source": source,
-        "type": "bsv.overlay.reconciler.condition.changed",
+        "type": f"bsv.overlay.reconciler.{'key.succession' if 'succession' in notice.body else 'condition.changed'}",
         "subject": notice.body["resource"] or "source",
         "time": notice.body["at"],
         "datacontenttype": "application/json",

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from reconciler.kinds.network import net_of
+from reconciler.engine import spread
+from reconciler.engine.spread import Reader
 from reconciler.model.canonical import Json
 from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Conflict, ReconcilerError, Refused, RemoteProtocolError, Unavailable
@@ -42,19 +43,15 @@ def wanted(record: Record, paths: Sequence[str]) -> list[Mapping[str, Json]]:
     return [file for path, file in files.items() if not paths or path in paths]
 
 
-def holders(record: Record, sha256: str, only: str = "") -> list[Endpoint]:
-    """The hosts that keep a copy by the record, quickest at the last look first; Refused when there is none to ask."""
-    copies = record.outputs.get("replicas") or {}
-    looks = record.status.facts.get("replicas") or {}
-    held = [host for host in net_of(record.body).storage if sha256 in (copies.get(host.name) or {}) and only in ("", host.name)]
+def holders(record: Record, sha256: str, reader: Reader, only: str = "") -> list[Endpoint]:
+    """The hosts that keep a copy by the record, as this reader tries them; Refused when there is none to ask."""
+    held = [host for host in spread.holders(record, sha256, reader) if only in ("", host.name)]
     if not held:
         whom = only or "any storage host of its Network"
         raise Refused(
             "no-copy", f"cannot fetch {sha256[:12]} from {whom}: it has no copy by the record", hint="reconciler describe"
         )
-    return sorted(
-        held, key=lambda host: ((looks.get(host.name) or {}).get("state") != "ok", (looks.get(host.name) or {}).get("ms") or 0)
-    )
+    return held
 
 
 async def retrieve(
@@ -63,18 +60,23 @@ async def retrieve(
     paths: Sequence[str],
     folder: Path,
     only: str = "",
+    region: str = "",
     done: Callable[[Fetched], None] = lambda one: None,
 ) -> list[Fetched]:
-    """Bring files of a dataset below a folder, each verified by its hash; nothing that stands there is overwritten."""
-    found = []
+    """Bring files of a dataset below a folder, each verified by its hash; nothing that stands there is overwritten.
+
+    Every file is a request of its own to the hosts that its rule balances; `region` is where the reader is.
+    """
+    found, request = [], ports.entropy.bytes(8).hex()
     for file in wanted(record, paths):
-        one = await _retrieve(ports, record, file, folder, only)
+        reader = Reader(f"{request}/{file['path']}", region)
+        one = await _retrieve(ports, record, file, folder, reader, only)
         done(one)
         found.append(one)
     return found
 
 
-async def _retrieve(ports: Ports, record: Record, file: Mapping[str, Json], folder: Path, only: str) -> Fetched:
+async def _retrieve(ports: Ports, record: Record, file: Mapping[str, Json], folder: Path, reader: Reader, only: str) -> Fetched:
     path, sha256 = PurePosixPath(file["path"]), str(file["sha256"])
     if path.is_absolute() or ".." in path.parts:
         raise Refused("outside", f"cannot fetch {path}: it would stand outside of {folder}")
@@ -87,7 +89,7 @@ async def _retrieve(ports: Ports, record: Record, file: Mapping[str, Json], fold
         return Fetched(str(path), file["size"], place, "")
     why: list[str] = []
     unsure: ReconcilerError | None = None
-    for host in holders(record, sha256, only):
+    for host in holders(record, sha256, reader, only):
         try:
             if await ports.storage.fetch(host, sha256, place):
                 return Fetched(str(path), file["size"], place, host.name)

@@ -22,6 +22,8 @@ from reconciler.wire.message import verify_message
 TYPE = "KeySuccession"
 MEMBER = "successions"
 _WHAT = "a key succession"
+# One statement and two signatures are below a kilobyte, and a message about them not much more.
+MAX_MESSAGE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,37 @@ def statement(name: str, old: str, new: str, at: str, until: str, compromised: M
     return {**said, "compromised": dict(compromised)} if compromised else said
 
 
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """One statement that both of its keys signed; of a key that was revoked, since when and why."""
+
+    name: str
+    old: str
+    new: str
+    at: datetime
+    until: datetime
+    since: datetime | None = None
+    reason: str = ""
+
+
+def read(data: bytes) -> Succession:
+    """The statement in a message to subscribers (a CloudEvent, its `data`, or the statement alone), and nothing else of it.
+
+    RemoteProtocolError unless both keys signed it; who trusted the old key need know no more than that.
+    """
+    if len(data) > MAX_MESSAGE:
+        raise RemoteProtocolError(f"cannot read {_WHAT} of {len(data)} bytes", hint=f"at most {MAX_MESSAGE}")
+    outer = Fields.parse(data, _WHAT)
+    if "specversion" in outer.values:
+        outer = outer.object("data")
+    if "succession" in outer.values:
+        outer = outer.object("succession")
+    said = _link(outer)
+    old, new, ends = said.hex("from", 33), said.hex("to", 33), _moment(said, "until")
+    since, reason = _revoked(said)
+    return Succession(said.text("name"), old, new, _moment(said, "at"), ends, since, reason)
+
+
 def periods(document: Mapping[str, Json], signer: str) -> tuple[Period, ...]:
     """The keys of an identity document (opened, so that `signer` signed it), oldest first; the last one is `signer`.
 
@@ -54,11 +87,9 @@ def periods(document: Mapping[str, Json], signer: str) -> tuple[Period, ...]:
             said.fail("from", "is not the key that the statement before names")
         if said.text("name") != document.get("name"):
             said.fail("name", "is that of another identity")
-        ends, why = _moment(said, "until"), ""
-        if said.values.get("compromised") is not None:
-            mark = said.object("compromised").exactly("since", "reason")
-            ends, why = min(ends, _moment(mark, "since")), mark.text("reason")
-        found.append(Period(old, begins, ends, why))
+        ends = _moment(said, "until")
+        since, why = _revoked(said)
+        found.append(Period(old, begins, ends if since is None else min(ends, since), why))
         begins = at
     if document.get("publicKey") != signer or (links and links[-1].hex("to", 33) != signer):
         raise RemoteProtocolError("cannot follow the keys of a document: it was not signed by the last of them")
@@ -106,6 +137,14 @@ def _link(item: Fields) -> Fields:
             f"cannot accept {_WHAT}: it needs the signatures of the old key and of the new", code="bad-signature"
         )
     return said
+
+
+def _revoked(said: Fields) -> tuple[datetime | None, str]:
+    """Since when, and why, the old key is not to be trusted; (None, "") when nothing is said against it."""
+    if said.values.get("compromised") is None:
+        return None, ""
+    mark = said.object("compromised").exactly("since", "reason")
+    return _moment(mark, "since"), mark.text("reason")
 
 
 def _moment(fields: Fields, name: str) -> datetime:

@@ -16,6 +16,7 @@ from reconciler.engine.execute import Executor, Fate
 from reconciler.engine.handlers import Handlers
 from reconciler.engine.survey import midnight
 from reconciler.model.approval import Approval
+from reconciler.model.change import Verb
 from reconciler.model.codec import encode
 from reconciler.model.errors import GuardRefused
 from reconciler.model.intent import Run, RunState
@@ -274,5 +275,47 @@ def test_a_resource_spends_no_more_on_one_generation_than_its_own_limit(scene: S
             scene.write({"dataset.yaml": f"{FULL['dataset.yaml']}lifecycle: {{maxSpend: {most + 1}}}\n"})
             plan = space.surveyor.plan(await space.surveyor.survey(), Limits())
             assert plan.refusals == () and [change.ref for change in plan.acting] == [RATES]
+
+    play(main, scene.world.clock)
+
+
+@pytest.mark.row("S-13", "P-ID-10")
+def test_an_identity_that_says_who_must_agree_is_not_rotated_without_them(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEIR_KEY", "55" * 32)
+    said = f"  approvals: {{required: 1, keys: [{public_key(EVE).hex()}]}}\n"
+    identity = (scene.root / "identity.yaml").read_text()
+    rotated = identity + "  rotation: {next: {env: HEIR_KEY}, transitionPeriod: 7d}\n"
+    scene.write({"reconciler.yaml": "mode: auto\n", "identity.yaml": identity + said})
+
+    def keys(space: Workspace) -> int:
+        record = space.ports.ledger.read(space.ports.clock.now()).records[ResourceRef("Identity", "desk")]
+        return len(record.outputs.get("keys") or [1])
+
+    async def main() -> None:
+        await scene.fund()
+        async with opened(scene) as space:
+            handlers = daemon(space)
+            await look(space, handlers)
+            assert "Identity/desk" in recorded(space), "what is new asks nobody"
+            # The same commit that rotates takes the block away: what is recorded binds.
+            for text in (rotated, rotated + said):
+                scene.write({"identity.yaml": text})
+                plan = await look(space, handlers)
+                (refusal,) = plan.refusals
+                assert refusal.message == f"1 of desk:{public_key(EVE).hex()[:8]} must sign for Identity/desk"
+                assert keys(space) == 1
+            assert space.approvals is not None
+            space.approvals.enter([("x", letter(plan, ANN, "approvals"))])
+            assert (await look(space, handlers)).id == plan.id and keys(space) == 1, "whoever signs must have the key"
+            space.approvals.enter([("x", letter(plan, EVE))])
+            await look(space, handlers)
+            assert keys(space) == 2 and events(space) == ["plan.approved"]
+            # When the window ends the old key is retired without asking anybody.
+            scene.world.clock.advance(8 * 24 * 3600)
+            plan = await look(space, handlers)
+            assert [change.verb for change in plan.acting] == [Verb.REPAIR] and not plan.refusals
+            scene.write({"identity.yaml": rotated + said.replace("required: 1", "required: 2")})
+            (fault,) = space.surveyor.load().errors
+            assert "2 of 1 keys can never agree" in fault.message
 
     play(main, scene.world.clock)

@@ -7,7 +7,7 @@ import pytest
 
 from reconciler.manifest.policies import compiled
 from reconciler.model.approval import Approval
-from reconciler.planner.approval import tally
+from reconciler.planner.approval import Seat, tally
 from reconciler.planner.policy import document
 from reconciler.planner.render import as_text
 from reconciler.planner.rules import limits_of
@@ -90,3 +90,28 @@ def test_a_word_at_the_terminal_does_not_replace_a_signature(market: Any) -> Non
 
 def test_nothing_to_do_needs_nobody(market: Any) -> None:
     assert market.plan(panel=panel(required=3)).guards == market.plan().guards
+
+
+@pytest.mark.row("S-13")
+def test_a_seat_counts_its_own_keys_and_no_others(made: Any) -> None:
+    own = Seat("Identity/desk", 1, frozenset({CYD, EVE}))
+    both = replace(panel(required=1, keys=KEYS[:2]), seats=(own,))
+    word = f"1 of desk:{CYD[:8]}, desk:{EVE[:8]} must sign for Identity/desk"
+    verdict = both.verdict(document(made), [])
+    assert verdict is not None and verdict.message == f"1 of ann, bob must sign; {word}"
+    cases = [
+        ((), ("1 more of ann, bob must sign", word)),
+        ((ANN,), (word,)),
+        ((ANN, BOB), (word,)),
+        ((EVE,), ("1 more of ann, bob must sign",)),
+        ((CYD, EVE), ("1 more of ann, bob must sign",)),
+        ((ANN, EVE), ()),
+    ]
+    for keys, lacking in cases:
+        found = tally(made, both, 1, [by(made, key) for key in keys])
+        assert (found.lacking, found.enough) == (lacking, not lacking)
+        assert found.passes == (set() if lacking else {"approvals"})
+    # Who has a seat lets no other refusal pass.
+    assert tally(made, both, 1, [by(made, EVE, "deletes"), by(made, CYD, "deletes")]).passes == frozenset()
+    alone = replace(panel(required=0), seats=(own,))
+    assert not tally(made, alone, 0, []).enough and tally(made, alone, 0, [by(made, CYD)]).passes == {"approvals"}
