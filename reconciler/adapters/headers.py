@@ -4,7 +4,8 @@ Which of them a URL is, is found out by asking once, and remembered. `Endpoint.k
 "whatsonchain", "chaintracks", "chaintracks2", "file"), or name the chain ("main", "test", "devnet") whose paths
 WhatsOnChain serves. A file (file:// URL, or a path) holds 80-byte headers end to end from height 0.
 
-Headers are rebuilt from what the source says and hashed; that they lie on the longest chain is its word.
+Headers are rebuilt from what the source says and hashed; that they lie on the longest chain is its word. Where an endpoint stands
+for several sources (`options.also`), their words are held against one another (crosscheck.py); indexes are the first one's alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from reconciler.adapters import crosscheck
 from reconciler.adapters.http import Answer, Http, Request, host_of, refusal
 from reconciler.adapters.secret import bearer, token
 from reconciler.model.endpoint import Endpoint
@@ -75,7 +77,18 @@ class HeaderSources:
         self._indexes: set[str] = set()
 
     async def header(self, height: int, source: Endpoint) -> Header | None:
-        """The header of that height; None above the source's tip."""
+        """The header of that height; None above the source's tip. Unavailable("headers-disagree") where several do not agree."""
+        sources = crosscheck.sources_of(source)
+        if len(sources) > 1:
+            return await crosscheck.header(height, sources, self._header, self._tip)
+        return await self._header(height, source)
+
+    async def tip(self, source: Endpoint) -> int:
+        """The height of the last header; of several sources, one that half of them have reached."""
+        sources = crosscheck.sources_of(source)
+        return await crosscheck.tip(sources, self._tip) if len(sources) > 1 else await self._tip(source)
+
+    async def _header(self, height: int, source: Endpoint) -> Header | None:
         if _is_file(source):
             return _from_file(_path(source), height)
         flavour = _FLAVOURS[await self._flavour(source)]
@@ -87,8 +100,7 @@ class HeaderSources:
         found = flavour.header(answer.body, height)
         return None if found is None else _header(found)
 
-    async def tip(self, source: Endpoint) -> int:
-        """The height of the last header."""
+    async def _tip(self, source: Endpoint) -> int:
         if _is_file(source):
             return _file_tip(_path(source))
         flavour = _FLAVOURS[await self._flavour(source)]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MIN_FOR_PERCENT = 10
 
 EMPTY_SOURCE = "empty-source"
+MAINNET = "mainnet"
 PROTECTED = "protected"
 DELETES = "deletes"
 CHANGES = "changes"
@@ -52,9 +53,9 @@ class Limits:
 
     Counts and satoshis are absolute, None for no limit; percentages count against the records and apply from 10 of
     them. `spend_kinds` are budgets of a day by kind. `approved` names guards that a person let pass; those of which `panel`
-    says so pass by signatures only. `policies` judge the finished plan. `prune` off keeps everything that is no longer
-    declared. `only` are targets, planned with their requirements; `exclude` are left as they are; `destroy` retires everything
-    recorded, declared or not.
+    says so pass by signatures only. `mainnet` is the standing word that real money may be spent. `policies` judge the
+    finished plan. `prune` off keeps everything that is no longer declared. `only` are targets, planned with their
+    requirements; `exclude` are left as they are; `destroy` retires everything recorded, declared or not.
     """
 
     delete_count: int | None = None
@@ -67,6 +68,7 @@ class Limits:
     policies: tuple[Policy, ...] = ()
     panel: Panel | None = None
     approved: frozenset[str] = frozenset()
+    mainnet: bool = False
     prune: bool = True
     only: frozenset[ResourceRef] | None = None
     exclude: frozenset[ResourceRef] = frozenset()
@@ -75,7 +77,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the guards judge. `kept` and `dear` are resources held back by protection and by their own maxSpend."""
+    """What the guards judge. `kept` and `dear` are resources held back by protection and by their own maxSpend; `chains` are
+    those whose coins the plan spends.
+    """
 
     desired: DesiredState
     recorded: RecordedState
@@ -84,6 +88,7 @@ class Facts:
     shortfalls: Sequence[Shortfall] = ()
     kept: Sequence[ResourceRef] = ()
     dear: Sequence[ResourceRef] = ()
+    chains: frozenset[str] = frozenset()
 
 
 def too_dear(change: Change, spent: int, most: int | None) -> str:
@@ -104,6 +109,7 @@ def verdicts(facts: Facts, limits: Limits) -> tuple[GuardResult, ...]:
     """Every guard that has something to judge, first refusal first."""
     found = [
         _empty_source(facts, limits),
+        _mainnet(facts, limits),
         _protected(facts),
         _deletes(facts, limits),
         _changes(facts, limits),
@@ -138,7 +144,7 @@ def lifted(result: GuardResult) -> bool:
 
 def by_signature(guard: str, limits: Limits) -> bool:
     """Whether only signed approvals let this guard pass."""
-    return limits.panel is not None and limits.panel.signed(guard)
+    return guard == APPROVALS or (limits.panel is not None and limits.panel.signed(guard))
 
 
 def let_through(guards: Sequence[GuardResult]) -> frozenset[str]:
@@ -151,6 +157,14 @@ def _empty_source(facts: Facts, limits: Limits) -> GuardResult:
     if emptied(facts.desired, facts.recorded, limits):
         return GuardResult(EMPTY_SOURCE, False, f"nothing is declared, {count(recorded, 'resource')} recorded")
     return GuardResult(EMPTY_SOURCE, True, f"{count(len(facts.desired.resources), 'resource')} declared")
+
+
+def _mainnet(facts: Facts, limits: Limits) -> GuardResult | None:
+    if "main" not in facts.chains:
+        return None
+    if limits.mainnet:
+        return GuardResult(MAINNET, True, "settings say that real money may be spent")
+    return GuardResult(MAINNET, False, "it pays on chain main, with real money, and nobody has said so")
 
 
 def _protected(facts: Facts) -> GuardResult | None:

@@ -270,6 +270,11 @@ def verification_json(checks: Sequence[RootCheck]) -> dict[str, Json]:
     return {"confirmationState": worst.value, "confirmations": lines}
 
 
+def work_of(header: BlockHeader) -> int:
+    """Expected number of hashes to find such a header; 0 for one that does not meet the target it states."""
+    return 2**256 // (header.target + 1) if header.work_ok else 0
+
+
 def _work(header: BlockHeader) -> str:
-    """Expected number of hashes to find such a header, as decimal text."""
+    """The same for one that is taken on trust, as decimal text."""
     return str(2**256 // (header.target + 1))

@@ -165,3 +165,19 @@ def test_missing_coins_are_named_and_cannot_be_approved(market: Any) -> None:
     assert [guard.name for guard in made.refusals] == ["funds"]
     market.coins = (41,)
     assert market.plan().refusals == ()
+
+
+def test_real_money_takes_a_word(market: Any) -> None:
+    market.change("Dataset/eth", spec={"identityRef": "main", "networkRef": "net", "storage": 60})
+    assert verdict(market.plan(), "mainnet") is None
+    market.change("Network/net", spec={"chain": "main"})
+    made = market.plan()
+    assert "mainnet" in [guard.name for guard in made.refusals]
+    assert "real money" in verdict(made, "mainnet").message
+    assert verdict(market.plan(mainnet=True), "mainnet").ok
+    assert verdict(market.plan(approved=frozenset({"mainnet"})), "mainnet").message.startswith("approved")
+    # What costs nothing there needs no word.
+    quiet = {ref: want for ref, want in market.desired.items() if ref.kind == "Network"}
+    market.desired.clear()
+    market.desired.update(quiet)
+    assert verdict(market.plan(prune=False), "mainnet") is None
