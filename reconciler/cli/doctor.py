@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -48,9 +48,20 @@ def bind(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
-def doctor(form: Annotated[Literal["text", "json"], typer.Option("-o", "--output", help="How it is written.")] = "text") -> int:
+def doctor(
+    network: Annotated[
+        str | None,
+        typer.Option("--network", metavar="NAME", help="Look only at each host of this Network; without key, ledger or write."),
+    ] = None,
+    form: Annotated[Literal["text", "json"], typer.Option("-o", "--output", help="How it is written.")] = "text",
+) -> int:
     """Check clock, disk, manifests, keys, ledger, hosts and purse; repairs nothing. Exit code 1 when something needs a fix."""
-    checks = asyncio.run(_all())
+    if network is None:
+        checks = asyncio.run(_all())
+    else:
+        from reconciler.cli.netcheck import visited
+
+        checks = [Check(one.name, one.ok, one.said, one.fix) for one in asyncio.run(visited(network))]
     if form == "json":
         output.document({"ok": all(one.ok for one in checks), "checks": [asdict(one) for one in checks]})
     else:
@@ -211,7 +222,7 @@ def _key(space: Workspace, name: str, source: Any, *, known: bool) -> Check:
         if known or source.get("generate") == "never":
             return Check(label, False, f"{where} does not exist", f"restore it: reconciler identity restore {name} FILE")
         try:
-            if "env" not in source and "credential" not in source:
+            if not {"env", "credential", "signer"} & set(source):
                 store.passphrase(source)
         except ReconcilerError as error:
             return Check(label, False, f"not made yet, and {error.message}", error.hint or "")
@@ -220,7 +231,7 @@ def _key(space: Workspace, name: str, source: Any, *, known: bool) -> Check:
         public = wallet.public_key(name)
     except ReconcilerError as error:
         return Check(label, False, error.message, error.hint or "check the passphrase")
-    mode = _mode(store.path(name, source)) if "env" not in source and "credential" not in source else 0o600
+    mode = 0o600 if {"env", "credential", "signer"} & set(source) else _mode(store.path(name, source))
     if mode & 0o077:
         return Check(label, False, f"{where} has mode {mode:04o}: others can read it", f"chmod 600 {where}")
     return Check(label, True, f"{public[:16]}… in {where}")
@@ -252,14 +263,24 @@ def _probes(space: Workspace, net: Net) -> list[Awaitable[Check]]:
         return f"asks {rate.satoshis} sat per {rate.bytes} bytes"
 
     async def headers(host: Endpoint) -> str:
-        return f"tip at height {await ports.chain.tip(host)}"
+        tip = await ports.chain.tip(host)
+        await ports.chain.header(tip, host)
+        return f"tip at height {tip}"
 
     return [
         *(_probe("overlay", host, overlay) for host in net.overlays),
         *(_probe("storage", host, storage) for host in net.storage),
         *(_probe("broadcaster", host, broadcaster) for host in net.broadcasters),
-        _probe("headers", net.headers, headers),
+        *(_probe("headers", one, headers) for one in _header_sources(net)),
     ]
+
+
+def _header_sources(net: Net) -> list[Endpoint]:
+    """Each source alone, and after several of them what they say together."""
+    from reconciler.adapters.crosscheck import sources_of
+
+    alone = sources_of(net.headers)
+    return [net.headers] if len(alone) == 1 else [*(replace(one, name=f"{n}") for n, one in enumerate(alone, 1)), net.headers]
 
 
 async def _probe(kind: str, host: Endpoint, ask: Callable[[Endpoint], Awaitable[str]]) -> Check:

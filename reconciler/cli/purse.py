@@ -14,6 +14,7 @@ from reconciler.cli.context import GLOBALS, with_workspace
 if TYPE_CHECKING:
     from reconciler.compose import Workspace
     from reconciler.kinds.network import Net
+    from reconciler.model.canonical import Json
     from reconciler.ports import Coin
 
 WALLET = "wallet"
@@ -27,29 +28,41 @@ NetworkName = Annotated[str | None, typer.Option("--network", help="Name of the 
 def bind(app: typer.Typer) -> None:
     """Add the verbs."""
     purse = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The purse that pays fees and storage.")
-    for verb in (address, balance, receive):
+    from reconciler.cli.payout import consolidate, sweep
+
+    for verb in (address, balance, receive, sweep, consolidate):
         purse.command()(verb)
     purse.command("fund")(_fund)
     app.add_typer(purse, name="wallet")
 
 
-def address(network: NetworkName = None, form: Form = "text") -> int:
-    """Show where the purse is paid: an address and its locking script. Makes the purse's key on first use."""
+def address(
+    satoshis: Annotated[int, typer.Option("--satoshis", min=0, help="An amount for the link; none asks for any.")] = 0,
+    qr: Annotated[bool, typer.Option("--qr", help="Draw the payment link as a QR code, too.")] = False,
+    network: NetworkName = None,
+    form: Form = "text",
+) -> int:
+    """Show where the purse is paid: an address, its payment link and locking script. Makes the purse's key on first use."""
 
     async def work(space: Workspace) -> dict[str, str]:
-        from reconciler.wire.keys import base58check_encode
+        from reconciler.wire.payto import address_of, payment_link
 
-        net, script = _net(space, network), _script(space)
-        # The hash stands in the middle of the script: 76 a9 14 <20 bytes> 88 ac.
-        version = b"\x00" if net.chain == "main" else b"\x6f"
-        return {"chain": net.chain, "address": base58check_encode(version + script[3:23]), "lockingScript": script.hex()}
+        net, script = network_of(space, network)[0], _script(space)
+        own = address_of(script, net.chain)
+        link = payment_link(own, satoshis)
+        return {"chain": net.chain, "address": own, "uri": link, "lockingScript": script.hex()}
 
     facts = with_workspace(work)
     if form == "json":
         output.document(facts)
-    else:
-        output.data(facts["address"])
-        output.say(f"chain {facts['chain']}, locking script {facts['lockingScript']}")
+        return exits.OK
+    output.data(facts["address"])
+    if qr:
+        from reconciler.cli.qr import drawn
+
+        colour = output.style_for(sys.stdout, GLOBALS.colour) is output.coloured
+        output.data(f"{facts['uri']}\n{drawn(facts['uri'], colour)}")
+    output.say(f"chain {facts['chain']}, locking script {facts['lockingScript']}")
     return exits.OK
 
 
@@ -98,7 +111,7 @@ def fund(satoshis: int, network: str | None = None, form: str = "text") -> int:
         from reconciler.engine.receive import receive as enter
         from reconciler.model.errors import Refused
 
-        net = _net(space, network)
+        net, _ = network_of(space, network)
         if net.chain != "devnet" or not net.broadcasters:
             hint = "pay to reconciler wallet address, then hand the payment's BEEF to reconciler wallet receive"
             raise Refused("no-faucet", f"cannot fund on chain {net.chain}: only a devnet has a faucet", hint=hint)
@@ -121,7 +134,7 @@ def receive(
         from reconciler.engine.receive import receive as enter
 
         space.ports.wallet.funding_script()
-        return await enter(space.ports, _beef(payment), _net(space, network))
+        return await enter(space.ports, _beef(payment), network_of(space, network)[0])
 
     return _entered(with_workspace(work), form)
 
@@ -163,8 +176,8 @@ def _script(space: Workspace) -> bytes:
     return space.ports.wallet.funding_script()
 
 
-def _net(space: Workspace, name: str | None) -> Net:
-    """The Network of that name, or the only one, as declared or else as recorded."""
+def network_of(space: Workspace, name: str | None) -> tuple[Net, Json]:
+    """The Network of that name, or the only one, as declared or else as recorded; its endpoints and its spec."""
     from reconciler.engine.observe import networks
     from reconciler.engine.survey import midnight
     from reconciler.kinds.network import read_net
@@ -180,4 +193,4 @@ def _net(space: Workspace, name: str | None) -> Net:
     chosen = name or next(iter(found))
     if chosen not in found:
         raise Refused("no-network", f"cannot find Network/{chosen}: there are {names}", hint="check the name")
-    return read_net(chosen, found[chosen])
+    return read_net(chosen, found[chosen]), found[chosen]

@@ -27,6 +27,8 @@ MAX_FIELDS = 100
 MAX_NAME = 50
 _NEVER = "00" * 32
 
+# The inverse: (key, plaintext) -> nonce, ciphertext and tag.
+Sealing = Callable[[bytes, bytes], bytes]
 # AES-256-GCM: (key, 32 bytes of nonce | ciphertext | 16 bytes of tag) -> plaintext; ValueError when it does not open.
 Unseal = Callable[[bytes, bytes], bytes]
 
@@ -111,6 +113,26 @@ def revealed(certificate: Certificate, secret: bytes, unseal: Unseal) -> dict[st
         except ValueError as fault:
             raise RemoteProtocolError(f"cannot open the field {name!r} of the certificate", code="sealed-field") from fault
     return out
+
+
+def keyring_for(
+    certificate: Certificate, master: Mapping[str, str], secret: bytes, verifier: bytes, names: Sequence[str], unseal: Unseal,
+    seal: Sealing,
+) -> dict[str, str]:  # fmt: skip
+    """Keys that show these fields to one verifier. `master` is the subject's own keyring, as the certifier made it for `secret`.
+
+    RemoteProtocolError when the keyring does not open, or lacks a field.
+    """
+    ring = {}
+    for name in names:
+        own = symmetric_key(secret, certificate.certifier, invoice(FIELD_PROTOCOL, name))
+        theirs = symmetric_key(secret, verifier, invoice(FIELD_PROTOCOL, f"{certificate.serial} {name}"))
+        try:
+            field_key = unseal(own, base64.b64decode(master[name]))
+        except (ValueError, KeyError) as fault:
+            raise RemoteProtocolError(f"cannot show the field {name!r} of the certificate", code="sealed-field") from fault
+        ring[name] = base64.b64encode(seal(theirs, field_key)).decode()
+    return ring
 
 
 def _signed(certificate: Certificate, names: Sequence[str]) -> bytes:
