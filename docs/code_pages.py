@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from reconciler.adapters.sql import catalog
+from reconciler.adapters.sql import catalog, trade_tables
 from reconciler.cli import main
 from reconciler.cli.exits import code_of
 from reconciler.cli.main import _TERRAFORM
@@ -114,7 +114,8 @@ def cli_page() -> str:
         f"## Before the verb\n\n{table(('flag', 'meaning'), flags)}\n"
         f"Terraform's spellings are understood, too: {aliases}. "
         "`NO_COLOR`, `RECONCILER_STATE`, `RECONCILER_SOURCE`, `RECONCILER_ENV`, "
-        "`RECONCILER_MODE` and `RECONCILER_LISTEN` are read from the environment; a flag wins over them, and they win over "
+        "`RECONCILER_MODE`, `RECONCILER_LISTEN` and `MAX_REVENUE_SPLITS` are read from the environment; "
+        "a flag wins over them, and they win over "
         "[`reconciler.yaml`](settings.md).\n\n"
     ) + "\n".join(verb_section(words, command) for words, command in verbs())
 
@@ -257,9 +258,19 @@ CONDITIONS: Mapping[str, tuple[str, Sequence[tuple[str, str, str]]]] = {
         ("True", "Drifted", "the world left the record; the message names what"),
         ("True", "Hidden", "as of Ready: nothing else is missing, and it is left alone until the next try is due"),
     ]),
+    "HeadersAgree": ("for a Network with several header sources", [
+        ("True", "Agreed", "they name one block, or work has decided between them"),
+        ("False", "SourcesDisagree", "they name different blocks and none is six ahead; what needs such a header waits"),
+        ("Unknown", "SourcesSilent", "half of them or more do not answer; what needs a header waits"),
+    ]),
     "ReadOnly": ("for a Network once it was true", [
         ("True", "CoinSpentElsewhere", "a coin went by a transaction the ledger does not know: a person decides what next"),
         ("False", "Newest", "that is settled"),
+    ]),
+    "Funded": ("for a Network with `wallet.minBalance`", [
+        ("True", "Sufficient", "the purse holds that much; coins in open runs and change on its way count"),
+        ("False", "LowBalance", "it holds less: everything still works, and somebody should pay in"),
+        ("True", "NoMinimum", "there was a minimum once"),
     ]),
     "Reconciling": ("only while true", [
         ("True", "Waiting", "not an error: something has to come first, such as a block"),
@@ -272,6 +283,12 @@ CONDITIONS: Mapping[str, tuple[str, Sequence[tuple[str, str, str]]]] = {
     "Compromised": ("for an Identity whose key was replaced", [
         ("True", "Revoked", "the key before the present one is not to be trusted; the message says why"),
         ("False", "Trusted", "it was replaced in the ordinary way"),
+    ]),
+    "KeySuccession": ("never: in [notices](../how-to/rotate-a-key.md#who-is-told) only, where `rotation.notify` asks for it", [
+        ("True", "Announced", "both keys signed that one follows the other"),
+        ("True", "Changed", "they signed it anew: another window, or more about a revocation"),
+        ("True", "Revoked", "the old key is not to be trusted; an error, where the others are warnings"),
+        ("True", "Ended", "the old key is honoured no longer"),
     ]),
     "Stalled": ("only while true", [
         ("True", "*code*", "refused for good; tried again when the manifest changes, or by `reconcile`"),
@@ -300,6 +317,7 @@ REASONS: Mapping[str, str] = {
 
 GUARDS: Mapping[str, str] = {
     "EMPTY_SOURCE": "nothing is declared though something is recorded: a wrong directory far more often than a wish",
+    "MAINNET": "it pays on chain main and `guards.mainnet` is not true",
     "PROTECTED": "a resource with `deletionPolicy: Protect` or `prune: never` would go",
     "DELETES": "more would be retired than `guards.deletes` allows",
     "CHANGES": "more would be changed than `guards.changes` allows",
@@ -356,7 +374,7 @@ def catalog_page() -> str:
         "UTC, amounts are satoshis. How to ask: [query the catalog](../how-to/query-the-catalog.md).\n"
     )
     for model in (catalog.ProducerIdentity, catalog.ProducerAdvertisement, catalog.PublishedContent, catalog.PublishedContentTag,
-                  catalog.ContentDistribution):  # fmt: skip
+                  catalog.ContentDistribution, trade_tables.ProducerRevenue, trade_tables.ProducerConsumer):  # fmt: skip
         made = model.__table__
         columns = [(f"`{column.name}`", kind_of(column), "no" if column.nullable is False else "yes", notes_of(column))
                    for column in made.columns]  # fmt: skip
