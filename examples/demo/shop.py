@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.request import urlopen
 
 from examples.demo.stage import note, typed
 
@@ -24,6 +25,8 @@ PAUSE = 0.02
 # The hosts of the example, by the last two digits of their port; and the daemon's own listener.
 PORTS = {"overlay-1": 1, "overlay-2": 2, "arc": 10, "headers": 11, "eu1": 21, "us1": 22, "ap1": 23}
 LISTEN = 90
+# Where the gateway of the shop listens, once there is one.
+GATEWAY = 80
 
 _COMMIT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28}\b")
 T = TypeVar("T")
@@ -125,6 +128,18 @@ class Shop:
         """Satoshis in the purse, whatever state its coins are in."""
         return int(self.ask("select sum(satoshis) from coins where state != 'spent'")[0][0])
 
+    def reach(self, url: str) -> None:
+        """Wait until somebody answers there."""
+
+        def answered() -> bool:
+            try:
+                with urlopen(url, timeout=5):
+                    return True
+            except OSError:
+                return False
+
+        self._until(answered, f"{url} answered")
+
     def _until(self, look: Callable[[], T | None], what: str) -> T:
         deadline = time.monotonic() + PATIENCE
         while not (found := look()):
@@ -154,7 +169,7 @@ def free_base() -> int:
     """A port with room for the network above it."""
     for base in range(21000, 29000, 100):
         try:
-            for offset in (*PORTS.values(), LISTEN):
+            for offset in (*PORTS.values(), LISTEN, GATEWAY):
                 with socket.socket() as probe:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     probe.bind(("127.0.0.1", base + offset))

@@ -12,11 +12,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from reconciler.engine.daemon import Daemon
 from reconciler.engine.dump import dump
 from reconciler.engine.handlers import Handlers
 from reconciler.engine.readonly import behind
+from reconciler.gateway.hurry import Hurried
 from reconciler.model.errors import Refused
 from reconciler.model.intent import RunState
 from reconciler.model.ref import ResourceRef
@@ -97,7 +99,14 @@ class Server(uvicorn.Server):
 
 def listener(admin: Admin) -> uvicorn.Server:
     """A server for the routes; `serve(sockets=[listening(...)])` runs it."""
-    return Server(uvicorn.Config(admin.app(), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1))
+    return hurried(admin.app())
+
+
+def hurried(app: ASGIApp) -> uvicorn.Server:
+    """A server for an application of ours, for clients that do not dawdle."""
+    return Server(
+        uvicorn.Config(app, http=Hurried, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+    )
 
 
 def listening(address: tuple[str, int]) -> socket.socket:

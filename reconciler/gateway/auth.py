@@ -6,6 +6,9 @@ push out nobody who is really there. A session ends after a while without use, a
 then the asker gets an unsigned 401 and introduces himself again. Every request nonce is good once in its session, so a captured
 request cannot be shown again. No clock but ours is asked: nothing in a message is a time.
 
+Certificates are asked for with the answer to a handshake. `Demands` says of each request what it takes, so that one door may let
+some things go to everybody, and others only to who can show what he is.
+
 The application finds the asker's identity key (33 bytes) in `request.state.identity`, None where `optional` let somebody in
 unknown. Bodies are held in memory in both directions, because the signature stands before the last byte: large content does not
 belong here.
@@ -15,13 +18,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reconciler.gateway.demands import Demands, FromAll, Judge
+from reconciler.gateway.problems import beside
 from reconciler.model.canonical import Json
 from reconciler.model.errors import RemoteProtocolError
 from reconciler.ports import Clock, Entropy
@@ -43,6 +49,8 @@ MAX_BODY = 16 * 1024 * 1024
 MAX_ANSWER = 16 * 1024 * 1024
 # Seconds a request waits for the certificates that were asked for at the handshake; clients give up after 30.
 CERTIFICATES_WITHIN = 20.0
+# A certificate may be revoked while its session lasts, so what was shown is judged again after a while.
+JUDGED_FOR = timedelta(minutes=10)
 
 
 class _Broken(Exception):
@@ -54,7 +62,9 @@ class _Broken(Exception):
 
 @dataclass(slots=True)
 class Session:
-    """One asker. `ours` and `theirs` are the session nonces; `certified` is set once what was asked for was shown."""
+    """One asker. `ours` and `theirs` are the session nonces; `certified` is set once there was an answer to what was asked for:
+    `said` is that answer as it came, `judged` when it was last looked at.
+    """
 
     peer: bytes
     ours: str
@@ -63,6 +73,9 @@ class Session:
     used: datetime
     seen: set[str] = field(default_factory=set)
     certified: asyncio.Event = field(default_factory=asyncio.Event)
+    said: Sequence[Json] = ()
+    judged: datetime | None = None
+    shown: Sequence[Any] = ()
 
 
 class Sessions:
@@ -120,12 +133,10 @@ class Sessions:
         return True
 
 
-# Judges the certificates a peer shows; RemoteProtocolError when they are not what was asked for.
-Judge = Callable[[bytes, Sequence[Json]], None]
-
-
 class Authenticated:
-    """The middleware. `asked` are certificates that all must show, judged by `judge`; `optional` lets strangers in, unknown."""
+    """The middleware. `asked` are certificates that all must show, judged by `judge`; or `demands` says what is wanted for what.
+    `optional` lets strangers in, unknown.
+    """
 
     def __init__(
         self,
@@ -137,13 +148,14 @@ class Authenticated:
         sessions: Sessions | None = None,
         asked: auth.Asked | None = None,
         judge: Judge | None = None,
+        demands: Demands | None = None,
         optional: bool = False,
     ) -> None:
         if asked and judge is None:
             raise ValueError("certificates are asked for and nobody judges them")
         self._app, self._speaker, self._entropy, self._optional = app, speaker, entropy, optional
         self.sessions = sessions or Sessions(clock)
-        self._asked, self._judge = asked or auth.Asked(), judge
+        self._clock, self.demands = clock, demands or FromAll(asked or auth.Asked(), judge)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer handshakes; pass on what is signed, and sign what comes back."""
@@ -155,46 +167,45 @@ class Authenticated:
             except _Broken as broken:
                 await Response(status_code=broken.status)(scope, receive, send)
         elif self._optional:
-            await self._app(_known(scope, None), receive, send)
+            await self._app(known(scope, None), receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == auth.PATH and scope["method"] == "POST":
-            response = self._handshake(await _body(receive, auth.MAX_MESSAGE))
+            response = await self._handshake(await body_of(receive, auth.MAX_MESSAGE))
             await response(scope, receive, send)
             return
         try:
             stamp = authhttp.parse_stamp(headers_of(scope))
-            if stamp is None and self._optional:
-                await self._app(_known(scope, None), receive, send)
+            if stamp is None and self._optional and not self.demands.lacking(scope, b"", ()):
+                await self._app(known(scope, None), receive, send)
                 return
             if stamp is None:
                 told = {"status": "error", "code": "UNAUTHORIZED", "message": "Mutual-authentication failed!"}
                 await JSONResponse(told, 401)(scope, receive, send)
                 return
-            body = await _body(receive, MAX_BODY)
+            body = await body_of(receive, MAX_BODY)
             session = self._heard(scope, stamp, body)
         except RemoteProtocolError as error:
             await _refused("ERR_AUTH_FAILED", error.message)(scope, receive, send)
             return
-        answer = _Answer(scope["method"])
-        if await self._certified(session):
-            await self._app(_known(scope, session.peer), _again(body, receive), answer.send)
+        answer = Held(scope["method"])
+        if (kept_out := await self._kept_out(session, scope, body)) is None:
+            await self._app(known(scope, session.peer), again(body, receive), answer.send)
         else:
-            told = {"status": "error", "code": "CERTIFICATE_TIMEOUT", "message": "Certificate request timed out"}
-            await JSONResponse(told, 408)(scope, receive, answer.send)
+            await kept_out(scope, receive, answer.send)
         await answer.sign(self._speaker, session, stamp, self._entropy, send)
 
     # --- handshakes -------------------------------------------------------------------------------
 
-    def _handshake(self, body: bytes) -> Response:
+    async def _handshake(self, body: bytes) -> Response:
         try:
             message = auth.parse_message(body)
             if message.kind == "initialRequest":
                 return self._meet(message)
             if message.kind in ("certificateResponse", "certificateRequest"):
-                return self._certificates(message)
+                return await self._certificates(message)
             raise RemoteProtocolError(f"cannot take a {message.kind} here", code="bad-auth-message")
         except RemoteProtocolError as error:
             return _refused("ERR_AUTH_FAILED", error.message)
@@ -202,35 +213,48 @@ class Authenticated:
     def _meet(self, hello: auth.Message) -> Response:
         ours = self._speaker.nonce(self._entropy.bytes(auth.SEED_SIZE))
         session = self.sessions.meet(hello.identity, ours, hello.initial_nonce)
-        if not self._asked:
+        asked = self.demands.asked()
+        if not asked:
             session.certified.set()
-        said = auth.Message("initialResponse", self._speaker.identity, ours, "", hello.initial_nonce, self._asked.json())
+        said = auth.Message("initialResponse", self._speaker.identity, ours, "", hello.initial_nonce, asked.json())
         said = self._speaker.seal(said, hello.identity)
         return _message(said)
 
-    def _certificates(self, message: auth.Message) -> Response:
+    async def _certificates(self, message: auth.Message) -> Response:
         session = self._session(message.your_nonce, message.identity)
         self._speaker.check(message)
         if not self.sessions.prove(session, message.nonce):
             raise RemoteProtocolError("cannot accept the auth message: it was shown before", code="replayed")
         if message.kind == "certificateResponse":
-            if self._judge is not None:
-                self._judge(message.identity, message.certificates)
-                session.certified.set()
+            await self._judge(session, message.certificates)
+            session.certified.set()
             return JSONResponse({"status": "success"})
         # We have none to show, which is an answer.
         nonce = auth.fresh_nonce(self._entropy.bytes(auth.FRESH_SIZE))
         none = auth.Message("certificateResponse", self._speaker.identity, session.ours, nonce, session.theirs, None, [])
         return _message(self._speaker.seal(none, session.peer))
 
-    async def _certified(self, session: Session) -> bool:
+    async def _judge(self, session: Session, certificates: Sequence[Json]) -> None:
+        session.shown = await self.demands.judge(session.peer, certificates)
+        session.said, session.judged = certificates, self._clock.now()
+
+    async def _kept_out(self, session: Session, scope: Scope, body: bytes) -> Response | None:
+        """The answer to who does not show what the request takes; None where nothing is lacking."""
+        if session.judged is not None and session.shown and abs(self._clock.now() - session.judged) > JUDGED_FOR:
+            await self._judge(session, session.said)
+        if not self.demands.lacking(scope, body, session.shown):
+            return None
         # A client sends its first request and its certificates at once, in no order.
         try:
             async with asyncio.timeout(CERTIFICATES_WITHIN):
                 await session.certified.wait()
         except TimeoutError:
-            return False
-        return True
+            told = {"status": "error", "code": "CERTIFICATE_TIMEOUT", "message": "Certificate request timed out"}
+            return JSONResponse(told | beside("certificate-timeout", "No certificate was shown in time"), 408)
+        if not (why := self.demands.lacking(scope, body, session.shown)):
+            return None
+        told = {"status": "error", "code": "CERTIFICATE_REQUIRED", "message": why}
+        return JSONResponse(told | beside("certificate-required", "A certificate is required", why), 401)
 
     # --- requests ---------------------------------------------------------------------------------
 
@@ -256,7 +280,7 @@ class Authenticated:
         return session
 
 
-class _Answer:
+class Held:
     """What the application answers, held back until it is whole."""
 
     def __init__(self, method: str) -> None:
@@ -272,6 +296,11 @@ class _Answer:
             self._body += message.get("body", b"")
             if len(self._body) > MAX_ANSWER:
                 raise _Broken(500)
+
+    def whole(self) -> tuple[Message, bytes]:
+        """The start and the body."""
+        assert self._start is not None, "an application answers"
+        return self._start, b"" if self._bare else bytes(self._body)
 
     async def sign(self, speaker: Speaker, session: Session, asked: authhttp.Stamp, entropy: Entropy, send: Send) -> None:
         """Send it with the stamp that says it is ours."""
@@ -307,7 +336,7 @@ def target_of(scope: Scope) -> str:
     return (path.partition(b"?")[0] + (b"?" + query if query else b"")).decode("latin-1")
 
 
-async def _body(receive: Receive, most: int) -> bytes:
+async def body_of(receive: Receive, most: int) -> bytes:
     """The whole body; a longer one than `most` is refused as soon as that is known."""
     body = bytearray()
     while True:
@@ -321,7 +350,7 @@ async def _body(receive: Receive, most: int) -> bytes:
             return bytes(body)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
+def again(body: bytes, receive: Receive) -> Receive:
     """A body that was read, for whoever reads it next."""
     told = False
 
@@ -335,7 +364,8 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def _known(scope: Scope, identity: bytes | None) -> Scope:
+def known(scope: Scope, identity: bytes | None) -> Scope:
+    """The scope, with who asks."""
     return {**scope, "state": {**scope.get("state", {}), "identity": identity}}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from reconciler.engine import anchor
+from reconciler.engine import anchor, balance
 from reconciler.engine.budget import effective
 from reconciler.engine.dispatch import Outbox
 from reconciler.engine.execute import Fate, Report
@@ -28,7 +28,7 @@ DRIFTS = ("host-missing", "copy-missing", "copy-corrupt", "other")
 # How far a run may have come.
 STATIONS = ("begun", "reserved", "signed", "sent", "seen")
 # Conditions that are shown even while nothing has them, so that an alert sees a zero and not a gap.
-TYPES = ("Ready", "Stalled", "Drifted", "Reconciling", "Confirmed")
+TYPES = ("Ready", "Stalled", "Drifted", "Reconciling", "Confirmed", "HeadersAgree")
 
 
 @dataclass(slots=True)
@@ -111,14 +111,21 @@ def refresher(
     """Sets, at every scrape, what the ledger and the doors know better than any pass."""
     ports = handlers.runner.ports
     subject = anchor.subject(handlers.surveyor.environment)
+    # What was shown once is shown on, as nothing when it is gone.
     sinks: set[str] = set()
+    chains: set[str] = set()
 
     def refresh() -> None:
         now = ports.clock.now()
         with ports.ledger.begin() as tx:
             head, newest, record = tx.audit_head(), tx.history(limit=1), tx.record(subject)
             since = tx.unanchored_since(record.body["spec"]["entries"] if record is not None else 0, subject)
+            purses = balance.balances(tx)
             stations = Counter(station(tx.intents(run.id)) for run in tx.runs(state=RunState.OPEN))
+        chains.update(purses)
+        for chain in chains:
+            for name in balance.STATES:
+                metrics.purse.labels(chain, name).set(purses.get(chain, {}).get(name, 0))
         for state in STATIONS:
             metrics.stations.labels(state).set(stations[state])
         metrics.audit_entries.set(head.entries)

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from reconciler.gateway.admin import Server
+from reconciler.gateway.admin import hurried
 from reconciler.model.errors import Refused
 from reconciler.wire import webhook
 
@@ -88,7 +88,7 @@ class Receiver:
             return JSONResponse({"title": "busy"}, status_code=503, headers={"retry-after": "5"})
         self._together += 1
         try:
-            body = await _whole(request)
+            body = await whole(request, MAX_BODY)
         except ClientDisconnect:
             return Response(status_code=400)
         finally:
@@ -120,15 +120,15 @@ class Receiver:
         return JSONResponse({"result": result}, status_code=code)
 
 
-async def _whole(request: Request) -> bytes | None:
+async def whole(request: Request, most: int) -> bytes | None:
     """The body; None once it is larger than it may be."""
     stated = request.headers.get("content-length", "0")
-    if not stated.isdecimal() or len(stated) > 12 or int(stated) > MAX_BODY:
+    if not stated.isdecimal() or len(stated) > 12 or int(stated) > most:
         return None
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY:
+        if len(body) > most:
             return None
     return bytes(body)
 
@@ -153,4 +153,4 @@ def ref_of(content_type: str, body: bytes) -> str | None:
 
 def receiving(receiver: Receiver) -> uvicorn.Server:
     """A server for the door; `serve(sockets=[...])` runs it."""
-    return Server(uvicorn.Config(receiver.app(), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1))
+    return hurried(receiver.app())
