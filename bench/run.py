@@ -58,6 +58,12 @@ def _storing() -> list[Verdict]:
     return storing.main()
 
 
+def _selling() -> list[Verdict]:
+    from bench import selling
+
+    return selling.main()
+
+
 def _transactions() -> list[Verdict]:
     from bench import transactions
     from tests.unit.wire.chain import PURSE, Ancestry, coinbase, pay
@@ -81,6 +87,7 @@ BENCHMARKS: dict[str, Callable[[], list[Verdict]]] = {
     "journal": _journal,
     "transactions": _transactions,
     "storing": _storing,
+    "selling": _selling,
 }
 
 

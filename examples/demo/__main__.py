@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from examples.demo import first_day, gitops
+from examples.demo import first_day, gitops, market
 from examples.demo.author import Author, require
 from examples.demo.shop import Shop
 
@@ -36,6 +36,8 @@ def play(shop: Shop) -> None:
     gitops.rotate(shop, author)
     gitops.prove(shop)
     gitops.halve(shop, author)
+    url = market.reopen(shop, author, good)
+    market.settle(shop, market.buy(shop, url))
 
 
 def main() -> int:
