@@ -36,6 +36,7 @@ bench: $(STAMP) ## performance, side by side with a peer, printed as ratios
 	$(BIN)/python bench/run.py
 
 soak: $(STAMP) ## what takes longer than a test run may; figures go to docs/explanation/soak.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fuzz]'
 	RECONCILER_SOAK=1 $(BIN)/python -m pytest -n 0 -s tests/soak
 
 docs: $(STAMP) ## regenerate the reference pages from the code and the schemas

@@ -20,6 +20,7 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))  # this file is run, and loaded by a test, from elsewhere
 
 from code_pages import code_pages  # noqa: E402
+from http_page import http_page, openapi_text  # noqa: E402
 
 ROOT = DOCS.parent
 KINDS = DOCS / "reference" / "kinds"
@@ -66,6 +67,8 @@ def pages() -> dict[Path, str]:
     settings = ROOT / "specs" / "reconciler.schema.json"
     made[DOCS / "reference" / "settings.md"] = settings_page(settings.name, json.loads(settings.read_text("utf-8")))
     made |= {DOCS / "reference" / name: GENERATED + text for name, text in code_pages().items()}
+    made[DOCS / "reference" / "http.md"] = GENERATED + http_page()
+    made[ROOT / "specs" / "openapi.json"] = openapi_text()
     made[DECISIONS / "README.md"] = decisions_page(sorted(DECISIONS.glob("[0-9]*.md")))
     made[DOCS / "coverage.md"] = coverage_page(rows(DOCS / "rows.tsv"), marks(ROOT / "tests"))
     return made

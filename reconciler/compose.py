@@ -11,25 +11,29 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from reconciler.adapters import inbox, process
 from reconciler.adapters.clock import SystemClock, SystemEntropy
 from reconciler.adapters.files import DirectorySource
+from reconciler.doors import callback, callbacks, pushes
 from reconciler.engine.progress import Watcher, unwatched
-from reconciler.kinds import controllers
+from reconciler.kinds import bounded
 from reconciler.planner.approval import Panel
 from reconciler.ports import Clock, Entropy, Ledger, Ports, Queue, Source
-from reconciler.settings import Settings, address
+from reconciler.settings import Settings
 
 if TYPE_CHECKING:
     import httpx
 
     from reconciler.adapters.http import Conversation, Http
     from reconciler.adapters.keystore import KeyStore
+    from reconciler.adapters.paydoor import PayDoor
     from reconciler.adapters.sql.news import News
     from reconciler.adapters.timers import Timers
     from reconciler.adapters.wallet import LocalWallet
+    from reconciler.consumer.client import Client
     from reconciler.engine.approve import Approvals
     from reconciler.engine.daemon import Daemon
     from reconciler.engine.dispatch import Dispatcher
@@ -37,13 +41,17 @@ if TYPE_CHECKING:
     from reconciler.engine.review import Review
     from reconciler.engine.run import Runner
     from reconciler.engine.survey import Surveyor
+    from reconciler.gateway.door import Door
     from reconciler.model.canonical import Json
+    from reconciler.sales.settle import Settler
     from reconciler.telemetry import Metrics
     from reconciler.wire.speaker import Speaker
 
 
 # Keys that workers are woken by; the leases of a dead process on these go back into the queue.
-WORK = ("plan", "look/", "run/", "confirm", "notify")
+WORK = ("plan", "look/", "run/", "confirm", "notify", "settle")
+# Seconds between two looks for what parties of sales are owed.
+SETTLE = 60.0
 
 # Settings that a running daemon takes over when it is told to read them again; the others need a new process.
 LIVE = frozenset({"mode", "resync", "confirm", "parallelism", "limits", "notify", "audit"})
@@ -69,6 +77,7 @@ class Workspace:
     outlets: Outlets | None = None
     approvals: Approvals | None = None
     review: Review | None = None
+    paydoor: PayDoor | None = None
 
 
 @contextlib.asynccontextmanager
@@ -85,13 +94,9 @@ async def workspace(
 ) -> AsyncIterator[Workspace]:
     """Open everything a command or a daemon needs, and close it again. Tests replace weather, never doors."""
     from reconciler.adapters.blobs import BlobDirectory
-    from reconciler.adapters.chain import ArcChain
-    from reconciler.adapters.headers import HeaderSources
     from reconciler.adapters.keystore import KeyStore
-    from reconciler.adapters.overlay import HttpOverlay
     from reconciler.adapters.sinks import Sinks
     from reconciler.adapters.sql.plain import open_store
-    from reconciler.adapters.storage import StorageHosts
     from reconciler.adapters.wallet import LocalWallet
     from reconciler.engine.approve import Approvals
     from reconciler.engine.dispatch import Dispatcher
@@ -104,9 +109,10 @@ async def workspace(
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     ledger, queue = open_store(settings.database, clock, entropy)
     _forsake(queue, clock.now())
-    wallet = LocalWallet(KeyStore(settings.keys, entropy, settings.root), settings.wallet_key)
+    wallet = LocalWallet(KeyStore(settings.keys, entropy, settings.root, settings.signers), settings.wallet_key)
     http = _http(clock, transport, conversation, ledger, wallet, entropy)
     http.patience = settings.request_timeout
+    paydoor = _paydoor(clock, transport, wallet, entropy)
     ports = Ports(
         clock=clock,
         entropy=entropy,
@@ -115,23 +121,62 @@ async def workspace(
         queue=queue,
         blobs=BlobDirectory(settings.state_dir / "blobs"),
         wallet=wallet,
-        chain=ArcChain(http, HeaderSources(http)),
-        overlay=HttpOverlay(http),
-        storage=StorageHosts(http, on_upload),
+        **_outside(settings, http, on_upload),
     )
     sinks = Sinks(http, clock, settings.root, f"urn:reconciler:{settings.environment or 'default'}")
     dispatcher = Dispatcher(clock, ledger.outbox, sinks, settings.notify)
-    kinds = {**controllers(), AUDIT.kind: AUDIT}
+    kinds = {**bounded(settings.revenue_splits), AUDIT.kind: AUDIT}
     try:
         surveyor = Surveyor(ports, kinds, settings.environment, settings.audit)
         ledger.news.herald = Herald(settings.notify, settings.environment, surveyor.labels)
         runner = Runner(ports, kinds, owner or process.own_name(), watch, settings.content, limits=settings.limits)
         approvals = Approvals(ledger, settings.limits.panel or Panel(), partial(inbox.letters, settings.inbox))
         outlets = Outlets(ledger.news, dispatcher, http.breaker.standing)
-        yield Workspace(settings, ports, surveyor, runner, outlets, approvals, _review(settings, ports, http))
+        reviews = _review(settings, ports, http)
+        yield Workspace(settings, ports, surveyor, runner, outlets, approvals, reviews, paydoor)
     finally:
+        await paydoor.close()
+        await ports.discovery.close()
         await http.close()
         ledger.close()
+
+
+def _outside(settings: Settings, http: Http, on_upload: Callable[[str, int, int], None] | None) -> dict[str, Any]:
+    """The doors to the network, by their names among the ports."""
+    from reconciler.adapters.chain import ArcChain
+    from reconciler.adapters.discovery import Resolver
+    from reconciler.adapters.headers import HeaderSources
+    from reconciler.adapters.overlay import HttpOverlay
+    from reconciler.adapters.storage import StorageHosts
+    from reconciler.engine.narrate import Uploads
+
+    chain, overlay = ArcChain(http, HeaderSources(http), callback(settings)), HttpOverlay(http)
+    found = Resolver(http.clock, overlay, chain)
+    stores = StorageHosts(http, on_upload or Uploads(http.clock))
+    return {"chain": chain, "overlay": overlay, "storage": stores, "discovery": found}
+
+
+@contextlib.asynccontextmanager
+async def client(settings: Settings | Path, identity: str = "", network: str = "", **doors: Any) -> AsyncIterator[Client]:
+    """A buyer over the repository of these settings, or in this directory; `doors` are those of `workspace`."""
+    from reconciler.adapters.buying import buyer
+    from reconciler.adapters.http import Http
+    from reconciler.engine.observe import networks
+    from reconciler.engine.survey import midnight
+    from reconciler.settings import load
+
+    chosen = load(settings) if isinstance(settings, Path) else settings
+    async with workspace(chosen, **doors) as space:
+        desired = space.surveyor.load().desired
+        declared = desired.resources if desired is not None else {}
+        known = networks(declared, space.ports.ledger.read(midnight(space.ports.clock.now())).records)
+        http = Http(space.ports.clock, transport=doors.get("transport"))
+        http.patience = chosen.request_timeout
+        try:
+            wallet = cast("LocalWallet", space.ports.wallet)
+            yield buyer(space.ports, wallet, http, declared, known, identity, network)
+        finally:
+            await http.close()
 
 
 def _http(
@@ -144,6 +189,7 @@ def _http(
 ) -> Http:
     """The client behind every URL. It talks to hosts, and pays them, with the key of the purse; without that, to nobody."""
     from reconciler.adapters.auth import Introduced
+    from reconciler.adapters.certificates import Certificates
     from reconciler.adapters.http import Http
     from reconciler.adapters.purse import Purse
     from reconciler.adapters.wallet import WALLET
@@ -151,9 +197,18 @@ def _http(
     def speak() -> Speaker | None:
         return wallet.speaker() if wallet.exists(WALLET) else None
 
-    http = Http(clock, transport=transport)
-    http.conversation = conversation or Introduced(http, speak, entropy, Purse(ledger, wallet, speak, clock, entropy))
+    http, purse = Http(clock, transport=transport), Purse(ledger, wallet, speak, clock, entropy)
+    http.conversation = conversation or Introduced(http, speak, entropy, purse, Certificates(wallet.certificates, entropy))
     return http
+
+
+def _paydoor(clock: Clock, transport: httpx.AsyncBaseTransport | None, wallet: LocalWallet, entropy: Entropy) -> PayDoor:
+    """A client that asks for prices in the name of the purse, and has no purse."""
+    from reconciler.adapters.http import Http
+    from reconciler.adapters.paydoor import PayDoor
+    from reconciler.adapters.wallet import WALLET
+
+    return PayDoor(Http(clock, transport=transport), lambda: wallet.speaker() if wallet.exists(WALLET) else None, entropy)
 
 
 def revision_of(space: Workspace, revision: str) -> tuple[Source, str]:
@@ -200,34 +255,26 @@ def _review(settings: Settings, ports: Ports, http: Http) -> Review | None:
     return Review(ports, reviewers(http, ports.clock, settings.root, settings.review), sign)
 
 
-@contextlib.asynccontextmanager
-async def _pushes(space: Workspace, metrics: Metrics) -> AsyncIterator[None]:
-    """The door for pushes, if the settings open one."""
-    from reconciler.adapters.git_source import GitSource
+def settler(space: Workspace) -> Settler:
+    """What pays out what parties of sales are owed."""
+    from reconciler.sales.settle import Settler
 
-    said, source = (space.settings.git or {}).get("push"), space.ports.source
-    if not said or not isinstance(source, GitSource):
-        yield
-        return
+    return Settler(space.runner, cast("LocalWallet", space.ports.wallet).speaker)
+
+
+def _door(space: Workspace, metrics: Metrics) -> Door:
+    """What keeps the shop open where a Network declares a gateway."""
     from reconciler.adapters.notify import handed_over
-    from reconciler.adapters.secret import read_secret
-    from reconciler.gateway.admin import listening
-    from reconciler.gateway.push import Receiver, receiving
+    from reconciler.gateway.door import Door
 
-    def secret() -> bytes:
-        return read_secret(said["secret"], space.settings.root)
+    wallet = cast("LocalWallet", space.ports.wallet)
+    return Door(space.ports, wallet.speaker, lambda check: metrics.payments_refused.labels(check).inc(), handed_over())
 
-    secret()  # a door that nobody can open is a mistake that should be told now
-    door = handed_over().get("push") or listening(address(said["listen"]))
-    told = metrics.pushes.labels
-    server = receiving(Receiver(source.policy.target.ref, secret, source.nudge, lambda result: told(result).inc()))
-    serving = asyncio.ensure_future(server.serve(sockets=[door]))
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await serving
-        door.close()
+
+async def vend(space: Workspace, stop: asyncio.Event, metrics: Metrics, ready: Callable[[str], None]) -> None:
+    """Run the shop alone until `stop`; `ready` is told every address at which it opens."""
+    door = _door(space, metrics)
+    await door.keep(stop, lambda shop: ready(shop.base))
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +315,7 @@ class Service:
 
 def rhythm(settings: Settings) -> list[tuple[str, float]]:
     """The keys that come round by themselves, and how often in seconds."""
-    return [("plan", settings.resync), ("confirm", settings.confirm)]
+    return [("plan", settings.resync), ("confirm", settings.confirm), ("settle", SETTLE)]
 
 
 async def serve(
@@ -280,11 +327,13 @@ async def serve(
     from reconciler.engine.daemon import Daemon
     from reconciler.gateway.admin import Admin, listener, listening
     from reconciler.gateway.measure import Measured, refresher, watch
+    from reconciler.sales.payouts import Payouts
 
     settings, ports, outlets = space.settings, space.ports, space.outlets
     assert outlets is not None, "a daemon has the real doors"
     handlers = Measured(space.runner, space.surveyor, settings.limits, settings.mode, settings.parallelism, metrics=metrics)
-    handlers.beside = {"notify": outlets.dispatcher.handle}
+    payouts = Payouts(settler(space), lambda: handlers.mode == "auto")
+    handlers.beside = {"notify": outlets.dispatcher.handle, "settle": payouts.handle}
     handlers.approvals = space.approvals
     handlers.tell = space.review or handlers.tell
     metrics.source_verified.set_function(lambda: 0 if ports.source.standing().held_back else 1)
@@ -306,10 +355,13 @@ async def serve(
         await asyncio.sleep(0)
     timers.start()
     ready(Service(space, outlets, handlers, daemon, timers))
+    selling = asyncio.create_task(_door(space, metrics).keep(stop))
     try:
-        async with _pushes(space, metrics):
+        async with pushes(settings, ports.source, metrics), callbacks(settings, ports, metrics):
             await daemon.run(stop)
     finally:
+        stop.set()
+        await selling
         timers.stop()
         server.should_exit = True
         await serving
@@ -326,5 +378,5 @@ def keyring(settings: Settings) -> tuple[KeyStore, LocalWallet]:
     from reconciler.adapters.keystore import KeyStore
     from reconciler.adapters.wallet import LocalWallet
 
-    store = KeyStore(settings.keys, SystemEntropy(), settings.root)
+    store = KeyStore(settings.keys, SystemEntropy(), settings.root, settings.signers)
     return store, LocalWallet(store, settings.wallet_key)

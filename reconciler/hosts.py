@@ -1,4 +1,4 @@
-"""The doors to storage hosts: what is kept there, what it costs, and how it is looked at. Part of ports.py, which hands it on."""
+"""The doors to hosts of content, and to hosts nobody declared: what is kept and found there. ports.py hands them on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from reconciler.model.canonical import Json
-from reconciler.model.endpoint import Endpoint
+from reconciler.model.endpoint import Directory, Endpoint
 from reconciler.model.ref import Outpoint
 
 
@@ -20,6 +20,15 @@ class Hosted:
     location: str
     expires: int
     paid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One answer of a lookup: the transaction with its ancestry, and which output."""
+
+    outpoint: Outpoint
+    beef: bytes
+    context: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +96,33 @@ class Probes(Protocol):
 
     async def look(self, host: Endpoint, sha256: str, size: int, sample: int | None) -> Mapping[str, Json]:
         """As Storage.check, on `sample` bytes from somewhere, or on all of them."""
+        ...
+
+
+class Discovery(Protocol):
+    """Hosts that nobody declared, found by their SLAP and SHIP tokens (BRC-88). Nothing is believed without its proof.
+
+    Declared hosts are always among the answers. Unavailable where nothing was learned: "hosts-backing-off" with `retry_at`
+    while every host is given a rest, "hosts-silent" when none of those asked answered, "no-hosts" when nobody serves it.
+    """
+
+    async def discover(self, directory: Directory, service: str) -> Sequence[Endpoint]:
+        """The hosts that answer a lookup service, those first that answer soonest."""
+        ...
+
+    async def find(self, directory: Directory, service: str, query: Json) -> Sequence[Found]:
+        """What the hosts of the service answer together, each output once and each with a proof that holds.
+
+        Tokens of ls_ship, ls_slap, ls_uhrp and ls_producer are signed by the identity they name; what another service
+        returns is proven to exist, and what it means is the caller's to judge. The first answer that holds anything ends
+        the wait for the others soon after.
+        """
+        ...
+
+    async def interested(self, directory: Directory, topics: Sequence[str]) -> Sequence[tuple[Endpoint, tuple[str, ...]]]:
+        """The hosts that were not declared and advertise some of these topics, each with those it advertises."""
+        ...
+
+    async def close(self) -> None:
+        """End what is still being asked behind answers that were handed out."""
         ...

@@ -1,9 +1,8 @@
 """The outward interface: every door to the world, as Protocols.
 
 Network doors are asynchronous; the ledger, the queue and the wallet are local and synchronous, because a
-commit must be one uninterrupted act (docs/decisions/0003). Every network door raises Unavailable when
-nothing was learned, Uncertain when bytes left and no answer came, RemoteProtocolError on nonsense, Refused
-on a final no.
+commit must be one uninterrupted act (docs/decisions/0003). Every network door raises Unavailable when nothing was learned,
+Uncertain when bytes left and no answer came, RemoteProtocolError on nonsense, Refused on a final no.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from reconciler.hosts import Hosted as Hosted  # noqa: PLC0414 - what storage hosts speak of is had from here
-from reconciler.hosts import Outputs, Probes, Storage
+from reconciler.hosts import Discovery, Outputs, Probes, Storage
+from reconciler.hosts import Found as Found  # noqa: PLC0414 - what hosts speak of is had from here
+from reconciler.hosts import Hosted as Hosted  # noqa: PLC0414
 from reconciler.hosts import Part as Part  # noqa: PLC0414
 from reconciler.model.audit import Head
 from reconciler.model.booking import Booking
@@ -33,6 +33,7 @@ from reconciler.model.resource import FileFact
 from reconciler.model.review import CommitStatus, Proposal
 from reconciler.model.revision import Revision
 from reconciler.model.standing import Standing
+from reconciler.trade import TradeRows, Trading
 
 T = TypeVar("T")
 
@@ -93,7 +94,7 @@ class LedgerView(Protocol):
     def get(self, name: str) -> Json | None: ...
 
 
-class LedgerTransaction(LedgerView, Protocol):
+class LedgerTransaction(LedgerView, TradeRows, Protocol):
     """Reads and writes that commit together, durably, or not at all."""
 
     def lineage(self) -> str: ...
@@ -187,7 +188,7 @@ class LedgerTransaction(LedgerView, Protocol):
     def put(self, name: str, value: Json) -> None: ...
 
 
-class Ledger(Protocol):
+class Ledger(Trading, Protocol):
     """The durable inventory and journal. A view waits for no writer, and no writer for it."""
 
     def view(self) -> AbstractContextManager[LedgerView]: ...
@@ -315,15 +316,6 @@ class Header:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One answer of a lookup: the transaction with its ancestry, and which output."""
-
-    outpoint: Outpoint
-    beef: bytes
-    context: bytes = b""
-
-
 class Chain(Outputs, Protocol):
     """Broadcasters and headers."""
 
@@ -398,3 +390,4 @@ class Ports:
     chain: Chain
     overlay: Overlay
     storage: Storage
+    discovery: Discovery

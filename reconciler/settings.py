@@ -1,7 +1,7 @@
 """Daemon settings from file and environment: one frozen value, read once.
 
 Precedence: command-line flag, then environment (RECONCILER_STATE, RECONCILER_SOURCE, RECONCILER_ENV,
-RECONCILER_MODE, RECONCILER_LISTEN), then reconciler.yaml, then the schema's defaults.
+RECONCILER_MODE, RECONCILER_LISTEN, MAX_REVENUE_SPLITS), then reconciler.yaml, then the schema's defaults.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from reconciler.manifest.process import read_settings
 from reconciler.model.audit import AuditPolicy
 from reconciler.model.canonical import Json
 from reconciler.model.diagnostic import Diagnostic
+from reconciler.model.errors import Refused
 from reconciler.planner.guard import Limits
 from reconciler.planner.rules import limits_of
 
@@ -50,6 +51,9 @@ class Settings:
     git: Mapping[str, Json] | None = None
     review: Mapping[str, Json] = field(default_factory=dict)
     request_timeout: float | None = None
+    signers: Mapping[str, Json] = field(default_factory=dict)
+    callbacks: Mapping[str, Json] | None = None
+    revenue_splits: int | None = None
 
     @property
     def content(self) -> Path | None:
@@ -86,7 +90,15 @@ def load(root: Path, *, config: Path | None = None, state: str | None = None, en
         found = replace(found, source=Path(source).resolve(), git=None)
     if listen := os.environ.get("RECONCILER_LISTEN"):
         found = replace(found, listen=address(listen))
+    if splits := os.environ.get("MAX_REVENUE_SPLITS"):
+        found = replace(found, revenue_splits=_count("MAX_REVENUE_SPLITS", splits))
     return found
+
+
+def _count(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text) <= 100:
+        raise Refused("bad-setting", f"cannot read {name}: {text!r} is no number from 1 to 100")
+    return int(text)
 
 
 def _shape() -> Json:
@@ -113,6 +125,7 @@ def _settings(root: Path, values: Mapping[str, Json]) -> Settings:
         keys=root / values["keys"],
         environment=values["environment"],
         wallet_key=values["wallet"]["key"],
+        signers=values["signers"],
         mode=values["mode"],
         resync=values["resync"] / 1000,
         confirm=values["confirm"] / 1000,
@@ -123,6 +136,7 @@ def _settings(root: Path, values: Mapping[str, Json]) -> Settings:
         audit=_audit(values.get("audit")),
         git=values["source"].get("git"),
         review=values["review"],
+        callbacks=values.get("callbacks"),
         inbox=(root / inbox).resolve() if (inbox := (values.get("approvals") or {}).get("inbox")) else None,
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 # Fields a log record may carry beside its event name; anything else is dropped, so secrets cannot wander in.
 BOUND = (
     "key", "ref", "run", "plan", "revision", "generation", "fence", "verb", "effect", "outcome", "satoshis", "txid", "error",
-    "hint", "at", "sink", "notice", "settings", "state",
+    "hint", "at", "sink", "notice", "settings", "state", "host", "sent", "size",
 )  # fmt: skip
 # What the unit of work is about, for every line logged in it.
 _AROUND: ContextVar[Mapping[str, Any]] = ContextVar("around", default={})  # noqa: B039 - never changed in place
@@ -38,10 +38,12 @@ class Metrics:
         self.stations = Gauge("reconciler_intents_open", "Runs begun and not settled, by how far they came", ["state"], **made)
         self.spend = Counter("reconciler_spend_satoshis", "Satoshis moved by finished runs", ["kind", "env"], **made)
         self.budget_left = Gauge("reconciler_budget_left_satoshis", "Satoshis left of today's budget", **made)
+        self.purse = Gauge("reconciler_wallet_satoshis", "Satoshis in the purse, by state of coin", ["chain", "state"], **made)
         self.revision_age = Gauge("reconciler_source_revision_age_seconds", "Since the desired revision was read", **made)
         self.source_ready = Gauge("reconciler_source_ready", "1 while the newest revision is the desired one", **made)
         self.source_verified = Gauge("reconciler_source_verified", "0 while a head is kept out of force", **made)
         self.pushes = Counter("reconciler_push", "Pushes that came in", ["result"], **made)
+        self.callbacks = Counter("reconciler_callback", "Callbacks of broadcasters that came in", ["result"], **made)
         self.behind = Gauge("reconciler_ledger_behind", "1 while nothing is spent: a coin went without this ledger", **made)
         self.actions = Gauge("reconciler_plan_actions", "Changes in the last plan", ["verb"], **made)
         self.event_age = Gauge("reconciler_last_event_age_seconds", "Since history last gained an entry", **made)
@@ -50,6 +52,7 @@ class Metrics:
         self.conditions = Gauge("reconciler_conditions", "Resources by what a condition says", ["type", "status"], **made)
         self.notices = Counter("reconciler_notices", "Attempts to deliver a notice", ["sink", "result"], **made)
         self.notices_pending = Gauge("reconciler_notices_pending", "Notices that wait for their sink", ["sink"], **made)
+        self.payments_refused = Counter("reconciler_payments_refused", "Payments that a check did not let in", ["check"], **made)
         self.audit_entries = Gauge("reconciler_audit_entries", "Entries in the chain of history", **made)
         self.audit_age = Gauge("reconciler_audit_unanchored_seconds", "Age of the oldest entry that no anchor covers", **made)
 

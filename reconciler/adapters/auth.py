@@ -12,17 +12,18 @@ lost carries the same transaction again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
+from reconciler.adapters.certificates import Certificates
 from reconciler.adapters.client import httpx
 from reconciler.adapters.http import Answer, Http, Paid, Request, host_of, refusal
 from reconciler.adapters.purse import Purse
-from reconciler.model.canonical import Json
 from reconciler.model.errors import LocalProtocolError, Refused, RemoteProtocolError, Unavailable, Uncertain
 from reconciler.ports import Entropy
 from reconciler.wire import auth, authhttp, jsontext, payment
@@ -36,18 +37,27 @@ _ID = f"{authhttp.PREFIX}-request-id"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a handshake left: the host's key, its session nonce and ours."""
+    """What a handshake left: the host's key, its session nonce and ours, and the certificates that it wants to see."""
 
     host: bytes
     theirs: str
     ours: str
+    asked: auth.Asked = field(default_factory=auth.Asked)
 
 
 class Introduced:
     """The conversation of one identity, `speak`, with every host. `speak` gives None while there is no key to speak with."""
 
-    def __init__(self, http: Http, speak: Callable[[], Speaker | None], entropy: Entropy, purse: Purse | None = None) -> None:
+    def __init__(
+        self,
+        http: Http,
+        speak: Callable[[], Speaker | None],
+        entropy: Entropy,
+        purse: Purse | None = None,
+        certificates: Certificates | None = None,
+    ) -> None:
         self._http, self._speak, self._entropy, self._purse = http, speak, entropy, purse
+        self._certificates = certificates
         self._sessions: dict[str, Session] = {}
         self._known: OrderedDict[tuple[str, str], Session] = OrderedDict()
         self._meeting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -61,7 +71,7 @@ class Introduced:
         origin, declared = origin_of(request.url), request.terms.get("identityKey")
         session = self._sessions.get(origin)
         if declared and (session is None or session.host.hex() != declared):
-            session = await self._meet(origin, request.terms, session)
+            session = await self._meet(origin, request, session)
             if session is None:
                 hint = "make the wallet key, or correct identityKey in the Network"
                 raise Refused(
@@ -75,7 +85,7 @@ class Introduced:
         if authhttp.parse_stamp(answer.headers) is not None:
             return False
         session = self._known.get((origin_of(request.url), request.headers.get(_YOURS, "")))
-        return await self._meet(origin_of(request.url), request.terms, session) is not None
+        return await self._meet(origin_of(request.url), request, session) is not None
 
     async def accept(self, request: Request, answer: Answer) -> None:
         """RemoteProtocolError unless a signed request got an answer signed by the same host for this very request.
@@ -112,7 +122,8 @@ class Introduced:
         await lock.acquire()
         self._held[name] = lock
         try:
-            paid = self._purse.pay(name, demand, stamp.identity, limit, str(request.terms.get("chain") or ""))
+            chain, purchase = (str(request.terms.get(term) or "") for term in ("chain", "purchase"))
+            paid = self._purse.pay(name, demand, stamp.identity, limit, chain, purchase)
         except BaseException:
             self._release(name)
             raise
@@ -123,33 +134,43 @@ class Introduced:
         headers = {**request.headers, payment.HEADER: header}
         return Paid(replace(request, headers=headers), satoshis, lambda: self._release(name))
 
+    async def key_of(self, request: Request) -> str:
+        """The key (hex33) that the host of a request proves, which is not sent; "" where it proves none."""
+        session = await self._meet(origin_of(request.url), request, None)
+        return "" if session is None else session.host.hex()
+
     # --- sessions ---------------------------------------------------------------------------------
 
-    async def _meet(self, origin: str, terms: Mapping[str, Json], stale: Session | None) -> Session | None:
+    async def _meet(self, origin: str, wanted: Request, stale: Session | None) -> Session | None:
         """A session with the host that is not the stale one; None when it does not speak this, or we have no key."""
         lock = self._meeting.setdefault(origin, asyncio.Lock())
         async with lock:
             session, speaker = self._sessions.get(origin), self._speak()
             if speaker is None:
                 return None
-            if session is None or session is stale or session.theirs == (stale.theirs if stale else ""):
-                session = await self._handshake(origin, speaker)
+            fresh = session is None or session is stale or session.theirs == (stale.theirs if stale else "")
+            if fresh:
+                session = await self._handshake(origin, speaker, wanted.stranger)
                 if session is None:
                     self._sessions.pop(origin, None)
                     return None
-            declared = terms.get("identityKey")
+            assert session is not None
+            declared = wanted.terms.get("identityKey")
             if declared and session.host.hex() != declared:
                 told = f"cannot use {host_of(origin)}: it shows the key {session.host.hex()}, declared is {declared}"
                 raise Refused("other-identity", told, hint="find out who that is, or correct identityKey in the Network")
+            if fresh and session.asked:
+                await self._present(origin, session, speaker, wanted.stranger)
             self._sessions[origin] = self._known[origin, session.theirs] = session
             while len(self._known) > _KEPT:
                 self._known.popitem(last=False)
             return session
 
-    async def _handshake(self, origin: str, speaker: Speaker) -> Session | None:
+    async def _handshake(self, origin: str, speaker: Speaker, stranger: bool) -> Session | None:
         nonce = speaker.nonce(self._entropy.bytes(auth.SEED_SIZE))
         hello = auth.Message("initialRequest", speaker.identity, nonce, asked=auth.Asked().json())
-        request = Request("POST", origin + auth.PATH, {"content-type": "application/json"}, auth.write_message(hello))
+        headers = {"content-type": "application/json"}
+        request = Request("POST", origin + auth.PATH, headers, auth.write_message(hello), stranger=stranger)
         try:
             answer = await self._http.send(request, limit=auth.MAX_MESSAGE)
         except Refused:
@@ -162,7 +183,23 @@ class Introduced:
         if said.kind != "initialResponse" or said.your_nonce != nonce:
             raise RemoteProtocolError(f"cannot talk to {host_of(origin)}: it answered another handshake", code="bad-handshake")
         speaker.check(said)
-        return Session(said.identity, said.initial_nonce, nonce)
+        asked = auth.parse_asked(said.asked) if said.asked is not None else auth.Asked()
+        return Session(said.identity, said.initial_nonce, nonce, asked)
+
+    async def _present(self, origin: str, session: Session, speaker: Speaker, stranger: bool) -> None:
+        """Show a host what it asked for and may see; that there is nothing to show is an answer, too, and spares a wait.
+
+        A host that does not take it says so again when it is asked for something.
+        """
+        shown = self._certificates.show(session.asked, speaker, session.host, origin) if self._certificates is not None else ()
+        nonce = auth.fresh_nonce(self._entropy.bytes(auth.FRESH_SIZE))
+        said = auth.Message(
+            "certificateResponse", speaker.identity, session.ours, nonce, session.theirs, certificates=list(shown)
+        )
+        body = auth.write_message(speaker.seal(said, session.host))
+        request = Request("POST", origin + auth.PATH, {"content-type": "application/json"}, body, stranger=stranger)
+        with contextlib.suppress(Refused):
+            await self._http.send(request, limit=auth.MAX_MESSAGE)
 
     def _signed(self, request: Request, session: Session, speaker: Speaker) -> Request:
         if not isinstance(request.body, bytes):

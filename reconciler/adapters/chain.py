@@ -15,8 +15,7 @@ Silence outranks a rejection, because coins may be used again only when nobody c
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -52,8 +51,9 @@ class _Heard:
 class ArcChain:
     """The Chain port over ARC broadcasters and header sources."""
 
-    def __init__(self, http: Http, headers: HeaderSources) -> None:
-        self._http = http
+    def __init__(self, http: Http, headers: HeaderSources, callback: Callable[[], tuple[str, str]] | None = None) -> None:
+        """`callback` gives the address and the token that broadcasters are to use when a transaction moves."""
+        self._http, self._callback = http, callback
         self._headers = headers
         self._roots: dict[str, str] = {}
         self._rates: dict[str, tuple[datetime, FeeRate]] = {}
@@ -183,7 +183,8 @@ class ArcChain:
 
     async def _call(self, endpoint: Endpoint, method: str, path: str, body: bytes = b"") -> Answer:
         """One call below /v1, or without it where the broadcaster is an Arcade: its 404 for /v1 is no problem object."""
-        headers = bearer(endpoint) | (arc.submit_headers() if body else {})
+        url, told = self._callback() if body and self._callback else ("", "")
+        headers = bearer(endpoint) | (arc.submit_headers(callback=url, callback_token=told) if body else {})
         posting = bool(body)
         deadline = BROADCAST_DEADLINE if posting else _ASK_DEADLINE
         base = endpoint.url.rstrip("/")
@@ -264,6 +265,6 @@ def _worst(errors: Sequence[ReconcilerError], what: str) -> ReconcilerError:
 
 def _is_object(answer: Answer) -> bool:
     try:
-        return isinstance(json.loads(answer.body), dict)
-    except (ValueError, RecursionError):
+        return isinstance(answer.json(), dict)
+    except RemoteProtocolError:
         return False

@@ -4,6 +4,8 @@ What a failure means is decided here and nowhere else. If nothing left the machi
 at will, it is Unavailable. If the caller said the request is irreversible and bytes may have left without an answer,
 it is Uncertain, and only the caller's journal may say what happens next.
 
+A URL that a stranger can influence is marked (`Request.stranger`) and leads to the public internet only (guard.py).
+
 Mutual authentication and payment enter through one seam, `Conversation`: it may rewrite a request before it is sent
 and answer a 402. Without one, a host that demands either is Refused rather than retried.
 """
@@ -11,7 +13,6 @@ and answer a 402. Without one, a host that demands either is Refused rather than
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,10 +25,12 @@ from urllib.parse import urlsplit
 from reconciler import __version__
 from reconciler.adapters.breaker import Breaker
 from reconciler.adapters.client import httpx
+from reconciler.adapters.guard import Pinned, Resolver, admit, system
 from reconciler.engine import heart
 from reconciler.model.canonical import Json
 from reconciler.model.errors import LocalProtocolError, ReconcilerError, Refused, RemoteProtocolError, Unavailable, Uncertain
 from reconciler.ports import Clock
+from reconciler.wire.jsontext import parse
 
 USER_AGENT = f"reconciler/{__version__}"
 # A whole call, from the first name look-up to the last byte. Overlay nodes verify and store before they answer.
@@ -36,6 +39,13 @@ DEADLINE = 30.0
 CONNECT_DEADLINE = 5.0
 # Answers are parsed in memory. A lookup with a thousand deep ancestries stays below this; a hostile stream does not.
 MAX_ANSWER = 32 * 1024 * 1024
+# A host that is silent for this long within a call is gone, however long the whole call may take.
+IDLE = 60.0
+# What still comes after a minute comes at this many bytes a second at least: deadlines of transfers follow from sizes that
+# hosts state themselves, and whoever states a terabyte and sends a byte now and then must not hold a worker for weeks.
+SLOWEST_FLOW = 4096
+# Every chunk of an answer costs the same work however small it is; this many may be smaller than a crumb on the average.
+MAX_CRUMBS, CRUMB = 4000, 32
 # Answers that mean the host itself is in trouble, as opposed to having an opinion about our request.
 TROUBLE = frozenset({502, 503, 504})
 # A server that says "later" is believed up to here, so that a mistaken header does not park a resource for a week.
@@ -43,7 +53,7 @@ MAX_RETRY_AFTER = 3600
 
 # What every request says. Content is hashed and capped as it arrives; a compressed body would be neither.
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "connection": "keep-alive", "user-agent": USER_AGENT}
-_TIMEOUT = {"timeout": httpx.Timeout(None, connect=CONNECT_DEADLINE).as_dict()}
+_TIMEOUT = {"timeout": httpx.Timeout(IDLE, connect=CONNECT_DEADLINE, pool=None).as_dict()}
 # The same few URLs are asked again and again, and reading one costs more than the rest of a request.
 _url = lru_cache(512)(httpx.URL)
 
@@ -58,6 +68,7 @@ class Request:
     """One HTTP request. Header names are lower case; a streamed body needs its `content-length` among them.
 
     `terms` is what the conversation should know of the host: `identityKey` (hex33) that it must show, `chain` it is paid on.
+    `stranger` says that the URL was not declared by the operator, but named by somebody else.
     """
 
     method: str
@@ -65,6 +76,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body = b""
     terms: Mapping[str, Json] = field(default_factory=dict)
+    stranger: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +96,7 @@ class Answer:
 
     def json(self) -> Json:
         """The body as JSON; RemoteProtocolError when it is not."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError) as error:
-            raise RemoteProtocolError(f"cannot read the answer of {host_of(self.url)} as JSON") from error
+        return parse(self.body, f"the answer of {host_of(self.url)}")
 
 
 def _nobody_minds() -> None:
@@ -157,10 +166,18 @@ def host_of(url: str) -> str:
 
 
 class Http:
-    """Every request of the program. One pool of connections, one breaker per host; redirects and cookies are not followed."""
+    """Every request of the program. One pool of connections, one breaker per host; redirects and cookies are not followed.
+
+    Hosts that strangers name are looked up with `resolve`, and judged. A `transport` has names of its own, and looks nothing up.
+    """
 
     def __init__(
-        self, clock: Clock, *, transport: httpx.AsyncBaseTransport | None = None, conversation: Conversation | None = None
+        self,
+        clock: Clock,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        conversation: Conversation | None = None,
+        resolve: Resolver = system,
     ) -> None:
         self.clock = clock
         self.conversation = conversation
@@ -169,24 +186,21 @@ class Http:
         self.patience: float | None = None
         # The library logs whole URLs at INFO, and upload URLs carry their authority in the query.
         logging.getLogger("httpx").setLevel(logging.WARNING)
-        self._transport = transport
-        self._opened: httpx.AsyncClient | None = None
+        self._transport, self._resolve = transport, resolve
+        self._opened: dict[bool, httpx.AsyncClient] = {}
 
-    @property
-    def _client(self) -> httpx.AsyncClient:
+    def _client(self, stranger: bool) -> httpx.AsyncClient:
         """The connections, from the first request on: reading the trusted certificates costs more than many a command."""
-        if self._opened is None:
-            self._opened = httpx.AsyncClient(
-                transport=self._transport,
-                follow_redirects=False,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            )
-        return self._opened
+        if stranger not in self._opened:
+            transport = self._transport or (Pinned(self._resolve) if stranger else None)
+            cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+            self._opened[stranger] = httpx.AsyncClient(transport=transport, follow_redirects=False, cookies=cookies)
+        return self._opened[stranger]
 
     async def close(self) -> None:
         """Give the connections back."""
-        if self._opened is not None:
-            await self._opened.aclose()
+        for client in self._opened.values():
+            await client.aclose()
 
     async def send(
         self,
@@ -258,20 +272,25 @@ class Http:
             heart.beat()
             outgoing = self._build(request, body)
             async with asyncio.timeout(deadline):
-                response = await self._client.send(outgoing, stream=True)
+                response = await self._client(request.stranger).send(outgoing, stream=True)
                 try:
                     return await _read(response, request.url, limit, sink)
                 finally:
                     await response.aclose()
         except TimeoutError as error:
-            raise _silence(host, f"no whole answer within {deadline:g} s", irreversible and body.begun) from error
+            why = str(error) or f"no whole answer within {deadline:g} s"
+            raise _silence(host, why, irreversible and body.begun) from error
         except httpx.TransportError as error:
             sent = not isinstance(error, _NOTHING_SENT)
+            if _too_long(error) and not irreversible:
+                raise RemoteProtocolError(f"cannot read the answer of {host}: its head has no end", code="too-large") from error
             raise _silence(host, str(error) or type(error).__name__, irreversible and sent) from error
         except httpx.InvalidURL as error:
             raise Refused("bad-url", f"cannot use {request.url!r} as a URL: {error}", hint="write https://host/path") from error
 
     def _build(self, request: Request, body: _Sent) -> httpx.Request:
+        if request.stranger:
+            admit(request.url)
         if urlsplit(request.url).scheme not in ("http", "https"):
             raise Refused("bad-url", f"cannot open {request.url!r}", hint="write https://host/path")
         headers = {**_HEADERS, **request.headers}
@@ -291,21 +310,35 @@ async def _read(response: httpx.Response, url: str, limit: int, sink: Sink | Non
     headers = {name.lower(): value for name, value in response.headers.items()}
     encoding = headers.get("content-encoding", "identity").lower()
     if encoding != "identity":
-        raise RemoteProtocolError(f"cannot read the answer of {host}: it is {encoding} although identity was asked for")
+        told = f"cannot read the answer of {host}: it is {encoding[:80]} although identity was asked for"
+        raise RemoteProtocolError(told, code="bad-encoding")
     streaming = sink if response.status_code in (200, 206) else None
     if streaming is not None:
         streaming.begin(response.status_code, headers)
-    body, size = bytearray(), 0
+    body, size, pieces, moment = bytearray(), 0, 0, asyncio.get_running_loop().time
+    began = moment()
     async for chunk in response.aiter_bytes():  # nothing is decoded: the encoding is identity
         heart.beat()
-        size += len(chunk)
+        size, pieces = size + len(chunk), pieces + 1
         if size > limit:
             raise RemoteProtocolError(f"cannot read the answer of {host}: it is larger than {limit} bytes", code="too-large")
+        if pieces > MAX_CRUMBS and size < pieces * CRUMB:
+            raise RemoteProtocolError(f"cannot read the answer of {host}: it comes in crumbs", code="too-many-pieces")
+        if (took := moment() - began) > IDLE and size < took * SLOWEST_FLOW:
+            raise TimeoutError(f"less than {SLOWEST_FLOW} bytes a second")
         if streaming is not None:
             streaming.write(chunk)
         else:
             body += chunk
     return Answer(response.status_code, headers, bytes(body), url)
+
+
+def _too_long(error: httpx.TransportError) -> bool:
+    """Whether the head of an answer, or of a piece of it, outgrew what the HTTP library keeps (100 KiB)."""
+    cause: BaseException | None = error
+    while cause is not None and getattr(cause, "error_status_hint", 0) != 431:
+        cause = cause.__context__
+    return cause is not None
 
 
 def _satisfied(answer: Answer) -> Answer:

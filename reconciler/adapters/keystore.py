@@ -2,7 +2,8 @@
 
 A source is the `key` block of an Identity: {"file": path, "encryption": {"passphrase": ...}}, {"env": VAR} or
 {"credential": name}; without any of them the key stands in our own directory under its name. Only files are ever
-written, and never over a key that exists.
+written, and never over a key that exists. A source of {"signer": name} is no place of ours:
+who signs for it stands in the settings (signer.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from reconciler.adapters import keyfile
 from reconciler.adapters.secret import credential_bytes, credential_path, env_bytes, private_bytes, read_secret
+from reconciler.adapters.signer import Signer, signer_of
 from reconciler.model.canonical import Json
 from reconciler.model.errors import Refused
 from reconciler.ports import Entropy
@@ -32,13 +34,17 @@ class KeyStore:
     Relative paths in sources stand below `root`. Nothing is kept in memory here.
     """
 
-    def __init__(self, directory: Path, entropy: Entropy, root: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, entropy: Entropy, root: Path | None = None, signers: Mapping[str, Json] | None = None
+    ) -> None:
         self.directory = directory
         self.root = root if root is not None else directory
-        self._entropy = entropy
+        self._entropy, self._signers = entropy, signers or {}
 
     def exists(self, key: str, source: Source) -> bool:
         """Whether there is something to read at the place; not whether it can be opened."""
+        if source.get("signer"):
+            return source["signer"] in self._signers
         if "env" in source:
             return bool(os.environ.get(str(source["env"])))
         if "credential" in source:
@@ -50,6 +56,7 @@ class KeyStore:
 
     def load(self, key: str, source: Source) -> bytes:
         """The 32-byte secret; Refused("no-key") when there is none, and for every other reason it cannot be had."""
+        self._ours(key, source)
         if not self.exists(key, source):
             raise Refused(
                 "no-key", f"cannot find key {key!r}: {self.where(key, source)} does not exist", hint=self._how_to_make(source)
@@ -93,6 +100,7 @@ class KeyStore:
 
     def restore(self, key: str, source: Source, path: Path, passphrase: bytes) -> str:
         """Put a backed-up key in its place, under the place's passphrase; its public key, hex33. Never over another key."""
+        self._ours(key, source)
         if "env" in source or "credential" in source:
             raise Refused("read-only", f"cannot restore into {self.where(key, source)}", hint="name a file")
         secret = keyfile.unseal(private_bytes(path), passphrase, str(path))
@@ -103,6 +111,7 @@ class KeyStore:
 
     def archive(self, key: str, source: Source, moment: datetime) -> Path:
         """Set the key's file aside so that a new one can be made; where it is now."""
+        self._ours(key, source)
         if "env" in source or "credential" in source:
             raise Refused("read-only", f"cannot archive {self.where(key, source)}", hint="change it where it is set")
         return keyfile.archive(self.path(key, source), moment)
@@ -117,6 +126,8 @@ class KeyStore:
 
     def where(self, key: str, source: Source) -> str:
         """The place in words, for messages."""
+        if source.get("signer"):
+            return f"signer {source['signer']!r}"
         if "env" in source:
             return f"${source['env']}"
         if "credential" in source:
@@ -132,6 +143,21 @@ class KeyStore:
         if os.environ.get(PASSPHRASE):
             return env_bytes(PASSPHRASE)
         raise Refused("no-passphrase", "cannot open or make a key file without a passphrase", hint=_NEEDS_PASSPHRASE)
+
+    def signer(self, source: Source) -> Signer | None:
+        """Who signs for a key that is elsewhere; None for one of ours, Refused for a signer that nobody declared."""
+        name = source.get("signer")
+        if not name:
+            return None
+        if name not in self._signers:
+            told = f"cannot find signer {name!r}: reconciler.yaml declares {', '.join(sorted(self._signers)) or 'none'}"
+            raise Refused("no-signer", told, hint=f"signers: {{{name}: {{command: [..]}}}}, or {{wallet: {{url: ..}}}}")
+        return signer_of(self._signers[name], self.root)
+
+    def _ours(self, key: str, source: Source) -> None:
+        if source.get("signer"):
+            told = f"cannot touch key {key!r}: its secret is with {self.where(key, source)}"
+            raise Refused("key-elsewhere", told, hint="back it up, restore it and replace it there")
 
     def _below_root(self, path: str) -> Path:
         return self.root / Path(path).expanduser()

@@ -27,6 +27,7 @@ from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Conflict, ReconcilerError, Refused, RemoteProtocolError, Unavailable, Uncertain
 from reconciler.ports import Hosted, Part
 from reconciler.wire import storage as wire
+from reconciler.wire.address import origin
 from reconciler.wire.uhrp import uhrp_url
 
 # Bytes in flight per read of the file: large enough to be quick, small enough for smooth progress.
@@ -110,7 +111,8 @@ class UhrpHosts:
         stored = await self._stored(host, sha256)
         if stored is None:
             return None
-        answer = await self._http.send(Request("GET", _location(host, stored), wire.PROBING), deadline=TRANSFER_DEADLINE)
+        request = Request("GET", _location(host, stored), wire.PROBING, stranger=host.stranger)
+        answer = await self._http.send(request, deadline=TRANSFER_DEADLINE)
         if answer.status not in (200, 404, 410):
             raise refusal(answer, f"read {sha256}", self._http.clock)
         content = answer.body if answer.status == 200 else None
@@ -124,7 +126,7 @@ class UhrpHosts:
         url, deadline = _location(host, stored), TRANSFER_DEADLINE + stored.size / SLOWEST
 
         async def ask(headers: Mapping[str, str], sink: Sink) -> Answer:
-            request = Request("GET", url, {**wire.PROBING, **headers})
+            request = Request("GET", url, {**wire.PROBING, **headers}, stranger=host.stranger)
             return await self._http.send(request, deadline=deadline, limit=max(stored.size, CHUNK), sink=sink)
 
         try:
@@ -171,7 +173,9 @@ class UhrpHosts:
         headers = {"content-type": media_type} | {name.lower(): value for name, value in target.headers.items()}
         headers["content-length"] = str(size)
         hashed = hashlib.sha256()
-        request = Request("PUT", target.url, headers, self._stream(host, path, size, hashed.update))
+        # A host may name any place for the bytes; only its own, as the operator declared it, is taken on trust.
+        elsewhere = host.stranger or origin(target.url) != origin(host.url)
+        request = Request("PUT", target.url, headers, self._stream(host, path, size, hashed.update), stranger=elsewhere)
         answer = await self._http.send(request, deadline=TRANSFER_DEADLINE + size / SLOWEST)
         refused = wire.parse_put(answer.status, answer.body)
         if refused is not None:
@@ -209,7 +213,7 @@ class UhrpHosts:
         hashed = hashlib.sha256()
         # A host that counts downloads must not count ours: they are no demand.
         headers = wire.PROBING if part is None else {**wire.PROBING, "range": f"bytes={part.start}-{part.stop - 1}"}
-        request = Request("GET", _location(host, stored), headers)
+        request = Request("GET", _location(host, stored), headers, stranger=host.stranger)
         deadline = TRANSFER_DEADLINE + stored.size / SLOWEST
         try:
             answer = await self._http.send(request, deadline=deadline, limit=max(stored.size, CHUNK), sink=Sink(hashed.update))
@@ -232,7 +236,7 @@ class UhrpHosts:
     ) -> Answer:
         content = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
         headers = bearer(host) | ({"content-type": "application/json"} if content else {})
-        request = Request(method, host.url.rstrip("/") + path, headers, content, host.options)
+        request = Request(method, host.url.rstrip("/") + path, headers, content, host.options, host.stranger)
         talk = path != "/quote"  # the one call that nobody has to introduce himself for
         return await self._http.send(request, talk=talk, max_payment=max_payment, irreversible=irreversible)
 

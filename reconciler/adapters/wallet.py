@@ -1,4 +1,4 @@
-"""The Wallet port over local keys: it signs, and nothing that leaves it is a secret.
+"""The Wallet port over local keys, and over keys that are elsewhere: it signs, and nothing that leaves it is a secret.
 
 Keys have names. "wallet" pays; every Identity has one under its name; "name#subkey" is derived from it (BRC-42, protocol
 "reconciler subkey", counterparty self), so a backup of the identity is a backup of its subkeys. Coins of the purse are
@@ -8,17 +8,20 @@ locked to one child of the wallet key, which keeps the wallet's identity key its
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from reconciler.adapters.keystore import KeyStore, Source
+from reconciler.adapters.signer import Signer
 from reconciler.model.canonical import Json
-from reconciler.model.effect import CoinOutput, Draft, Lock, TokenInput, TokenOutput
+from reconciler.model.effect import CoinOutput, Draft, Lock, RestOutput, TokenInput, TokenOutput
 from reconciler.model.errors import Invariant, LocalProtocolError, Refused
 from reconciler.model.ref import Outpoint
 from reconciler.ports import Coin, Signed
 from reconciler.wire import draft as drafts
 from reconciler.wire import keys
-from reconciler.wire.message import key_id_for, sign_message
+from reconciler.wire.draft import Hand
+from reconciler.wire.message import PROTOCOL, key_id_for, name_of, sign_message, write_message
 from reconciler.wire.script import decode_pushdrop, p2pkh, pushdrop
 from reconciler.wire.speaker import Speaker
 from reconciler.wire.tx import TxOut, parse_tx
@@ -35,9 +38,15 @@ class LocalWallet:
         self._store = store
         self._sources: dict[str, Source] = {WALLET: dict(funding or {})}
         self._secrets: dict[str, bytes] = {}
+        self._elsewhere: dict[str, Signer] = {}
 
     def __repr__(self) -> str:
         return f"LocalWallet(keys={sorted(self._sources)})"
+
+    @property
+    def certificates(self) -> Path:
+        """Where identity certificates lie that say something about our keys."""
+        return self._store.directory / "certificates"
 
     def know(self, sources: Mapping[str, Mapping[str, Json]]) -> None:
         """Take note of where named keys live; one that moved is read again. No manifest says where the wallet key is."""
@@ -63,12 +72,14 @@ class LocalWallet:
                 source = self._sources[WALLET]
             self._forget(name)
             self._sources[name] = dict(source)
-            self._secrets[name] = self._store.generate(name, source)
+            if self._signer(name) is None:
+                self._secrets[name] = self._store.generate(name, source)
         return self.public_key(key)
 
     def public_key(self, key: str) -> str:
         """The identity public key, hex33; Refused("no-key") when there is none."""
-        return keys.public_key(self._secret(key)).hex()
+        signer = self._signer(key)
+        return (signer.identity() if signer is not None else keys.public_key(self._secret(key))).hex()
 
     def funding_script(self) -> bytes:
         """What every coin of the purse is locked with."""
@@ -76,6 +87,10 @@ class LocalWallet:
 
     def attest(self, key: str, message: bytes) -> bytes:
         """A BRC-77 signature anyone may verify; equal input gives equal bytes."""
+        if (signer := self._signer(key)) is not None:
+            identity = signer.identity()
+            key_id = key_id_for(identity, message)
+            return write_message(identity, key_id, signer.sign(Lock(key, PROTOCOL, name_of(key_id)), message))
         secret = self._secret(key)
         return sign_message(secret, message, key_id_for(keys.public_key(secret), message))
 
@@ -88,18 +103,20 @@ class LocalWallet:
 
         Conflict of keys, missing parents, poor coins: LocalProtocolError. The fee is exactly what `drafts.price` says.
         """
-        children = {lock: self._child(lock) for lock in {coin.lock for coin in coins}}
+        children = {lock: self._hand(lock) for lock in {coin.lock for coin in coins}}
         funding = self._funding(draft, coins, children)
         spent = [self._spent(one, parents) for one in draft.inputs]
         locks = [self._token(output) for output in draft.outputs if isinstance(output, TokenOutput)]
         script = self.funding_script()
         tx, sources = drafts.assemble(draft, funding, [(out.satoshis, out.script) for out in spent], locks, script)
-        secrets = [self._child(one.lock) for one in draft.inputs] + [children[coin.lock] for coin in coins]
-        done = drafts.sign_inputs(tx, sources, secrets)
+        hands = [self._hand(one.lock) for one in draft.inputs] + [children[coin.lock] for coin in coins]
+        done = drafts.sign_inputs(tx, sources, hands)
         fee = sum(out.satoshis for out in sources) - sum(out.satoshis for out in done.outputs)
         if fee != drafts.price(draft, [out.satoshis for out in spent]).fee or fee < 0:
             raise Invariant("wrong-fee", f"cannot sign: the transaction would pay a fee of {fee} satoshis")
-        made = [index for index, output in enumerate(draft.outputs) if isinstance(output, CoinOutput)] + [len(done.outputs) - 1]
+        made = [index for index, output in enumerate(draft.outputs) if isinstance(output, CoinOutput)]
+        if not any(isinstance(output, RestOutput) for output in draft.outputs):
+            made.append(len(done.outputs) - 1)
         pending = tuple(
             Coin(Outpoint(done.txid, index), draft.chain, done.outputs[index].satoshis, script, FUNDING, "pending")
             for index in made
@@ -115,8 +132,8 @@ class LocalWallet:
         self._forget(key)
         return self._store.restore(key, self._source(key), path, passphrase)
 
-    def _funding(self, draft: Draft, coins: Sequence[Coin], children: Mapping[Lock, bytes]) -> list[tuple[Outpoint, int, bytes]]:
-        scripts = {lock: p2pkh(keys.public_key(secret)) for lock, secret in children.items()}
+    def _funding(self, draft: Draft, coins: Sequence[Coin], children: Mapping[Lock, Hand]) -> list[tuple[Outpoint, int, bytes]]:
+        scripts = {lock: p2pkh(hand.public) for lock, hand in children.items()}
         for coin in coins:
             if coin.chain != draft.chain:
                 raise LocalProtocolError(
@@ -136,14 +153,36 @@ class LocalWallet:
         if parent.txid != one.outpoint.txid or one.outpoint.vout >= len(parent.outputs):
             raise LocalProtocolError("bad-parent", f"cannot spend {one.outpoint}: the transaction at hand is not its parent")
         output = parent.outputs[one.outpoint.vout]
-        if decode_pushdrop(output.script).key != keys.public_key(self._child(one.lock)):
+        if decode_pushdrop(output.script).key != self._hand(one.lock).public:
             hint = f"it was not made by key {one.lock.key!r} under {one.lock.protocol!r} {one.lock.key_id!r}"
             raise LocalProtocolError("not-ours", f"cannot spend {one.outpoint}: it is locked to another key", hint=hint)
         return output
 
     def _token(self, output: TokenOutput) -> bytes:
+        said = b"".join(output.fields)
+        if (signer := self._signer(output.lock.key)) is not None:
+            return pushdrop(output.fields, signer.public(output.lock), signer.sign(output.lock, said))
         child = self._child(output.lock)
-        return pushdrop(output.fields, keys.public_key(child), keys.sign(child, b"".join(output.fields)))
+        return pushdrop(output.fields, keys.public_key(child), keys.sign(child, said))
+
+    def _hand(self, lock: Lock) -> Hand:
+        """Whoever signs for a lock."""
+        if (signer := self._signer(lock.key)) is not None:
+            return Hand(signer.public(lock), partial(signer.sign_digest, lock))
+        return drafts.hand_of(self._child(lock))
+
+    def _signer(self, key: str) -> Signer | None:
+        """Who signs for a key that is elsewhere; None for those that are ours. Refused for a subkey of one that is elsewhere."""
+        name, _, subkey = key.partition("#")
+        if name not in self._elsewhere:
+            found = self._store.signer(self._source(name))
+            if found is None:
+                return None
+            self._elsewhere[name] = found
+        if subkey:
+            told = f"cannot derive {key!r}: {self._elsewhere[name].where} has no secret to derive from"
+            raise Refused("key-elsewhere", told, hint="subkeys take a key that is read here: a file, a credential or a variable")
+        return self._elsewhere[name]
 
     def _child(self, lock: Lock) -> bytes:
         secret = self._secret(lock.key)
@@ -151,6 +190,9 @@ class LocalWallet:
 
     def _secret(self, key: str) -> bytes:
         name, _, subkey = key.partition("#")
+        if self._signer(name) is not None:
+            told = f"cannot speak to hosts or buyers with key {name!r}: {self._elsewhere[name].where} signs for it"
+            raise Refused("key-elsewhere", told, hint="use a key that is read here: a file, a credential or a variable")
         if name not in self._secrets:
             self._secrets[name] = self._store.load(name, self._source(name))
         secret = self._secrets[name]
@@ -163,6 +205,7 @@ class LocalWallet:
 
     def _forget(self, key: str) -> None:
         self._secrets.pop(key, None)
+        self._elsewhere.pop(key, None)
 
 
 def _counterparty(lock: Lock, secret: bytes) -> bytes:

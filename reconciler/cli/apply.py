@@ -163,14 +163,14 @@ async def _carry_out(order: Order, display: Display) -> int:
                 return exits.GUARD
             if saved is None and not plan.acting:
                 if survey is not None:
-                    _remember(space, survey)
+                    _remember(space, survey, plan)
                 return _nothing(space, plan, order, display, recovered)
             if saved is None and not order.yes and order.question is not None and not _asked(order.question, plan):
                 output.say("nothing was done")
                 return exits.ERROR
             consent.remember(space, plan, allowed, found)
             if survey is not None:
-                _remember(space, survey)
+                _remember(space, survey, plan)
             with signals.heard():
                 return await _execute(space, order, display, signals, plan, recovered, allowed.passed)
     except asyncio.CancelledError:
@@ -210,6 +210,7 @@ async def _planned(space: Workspace, order: Order, saved: Plan | None) -> tuple[
     from reconciler.engine.rebuild import adopt_marked
 
     if saved is not None:
+        await space.ports.source.refresh()
         return saved, saved_plan.check(space, saved, order.plan_id, order.wish.approved), None
     prepared = await planning.prepare(space, order.wish)
     if await adopt_marked(space.runner, prepared.survey):
@@ -235,12 +236,12 @@ def _allowed(
     return allowed
 
 
-def _remember(space: Workspace, survey: Survey) -> None:
+def _remember(space: Workspace, survey: Survey, plan: Plan) -> None:
     """Keep what the manifests say about deletion and pauses, so that it holds when they are gone or in error."""
     from reconciler.engine.finish import remember
 
     if survey.loaded.desired is not None:
-        remember(space.ports, survey.loaded.desired, survey.recorded)
+        remember(space.ports, survey.loaded.desired, survey.recorded, plan)
 
 
 def _nothing(space: Workspace, plan: Plan, order: Order, display: Display, recovered: dict[str, str]) -> int:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from reconciler.engine.approve import Consent
     from reconciler.model.approval import Approval
     from reconciler.model.plan import Plan
-    from reconciler.planner.approval import Panel
     from reconciler.settings import Settings
 
 Form = Annotated[Literal["text", "json"], typer.Option("-o", "--output", help="How the answer is written.")]
@@ -60,13 +59,14 @@ def approve(
         output.document({"file": str(into), **_shown(made)})
         return exits.OK
     from reconciler.planner import phrases
+    from reconciler.planner.seat import seated
 
     output.data(str(into))
     what = f"{phrases.count(len(plan.acting), 'change')} for {phrases.sats(plan.cost.satoshis)}"
     lets = f", lets pass {', '.join(guards)}" if guards else ""
     output.say(f"{made.approver} approves {plan.id} ({what}){lets}; check it with: reconciler verify {file}")
-    panel = chosen.limits.panel
-    if panel is not None and made.key not in panel.people:
+    panel = seated(chosen.limits.panel, plan)
+    if panel is not None and panel.name(made.key) is None:
         output.say(f"note: {made.key} is not among approvals.keys of this repository, where it counts for nothing")
     return exits.OK
 
@@ -95,21 +95,23 @@ def _signed(
     from reconciler.compose import now
     from reconciler.model.approval import Approval
     from reconciler.model.codec import timestamp
+    from reconciler.planner.approval import Panel
+    from reconciler.planner.seat import seated
     from reconciler.wire import approval
     from reconciler.wire.keys import public_key
     from reconciler.wire.message import key_id_for, sign_message
 
-    people = chosen.limits.panel.people if chosen.limits.panel else {}
+    panel = seated(chosen.limits.panel, plan) or Panel()
     at, sha256 = timestamp(now().replace(microsecond=0)), plan.digest
     if wif is not None:
         secret = _secret(wif)
         public = public_key(secret).hex()
-        made = Approval(plan.id, sha256, public, guards, people.get(public, wif.stem), at, reason)
+        made = Approval(plan.id, sha256, public, guards, panel.name(public) or wif.stem, at, reason)
         words = approval.message(made)
         return made, approval.write_approval(made, sign_message(secret, words, key_id_for(bytes.fromhex(public), words)))
     own = keys._key(key)
     public = own.wallet.public_key(own.name)
-    made = Approval(plan.id, sha256, public, guards, people.get(public, own.name), at, reason)
+    made = Approval(plan.id, sha256, public, guards, panel.name(public) or own.name, at, reason)
     return made, approval.write_approval(made, own.wallet.attest(own.name, approval.message(made)))
 
 
@@ -162,9 +164,9 @@ def verify_plan(
     guards = saved_plan.judged(plan, chosen.limits)
     found = count(panel, plan, letters, guards=guards)
     if form == "json":
-        output.document(_document(plan, panel, found))
+        output.document(_document(plan, found))
     else:
-        _tell(plan, panel, found)
+        _tell(plan, found)
     for guard in found.refused:
         from reconciler.compose import now
 
@@ -173,7 +175,7 @@ def verify_plan(
     return exits.OK if not found.refused else exits.GUARD
 
 
-def _tell(plan: Plan, panel: Panel, found: Consent) -> None:
+def _tell(plan: Plan, found: Consent) -> None:
     from reconciler.planner import phrases
 
     paint = output.style_for(sys.stdout, GLOBALS.colour)
@@ -182,27 +184,28 @@ def _tell(plan: Plan, panel: Panel, found: Consent) -> None:
     for one in found.tally.counted:
         lets = f"  lets pass {', '.join(one.guards)}" if one.guards else ""
         why = f'  "{one.reason}"' if one.reason else ""
-        output.data(phrases.harmless(f"{paint('good', 'counts')}   {panel.people[one.key]}  {one.at}{lets}{why}"))
+        output.data(phrases.harmless(f"{paint('good', 'counts')}   {found.tally.names[one.key]}  {one.at}{lets}{why}"))
     for one, fault in found.tally.ignored:
         output.data(phrases.harmless(f"{paint('dim', 'ignored')}  {one.approver}  {fault}"))
     for place, fault in found.unreadable:
         output.data(phrases.harmless(f"{paint('dim', 'ignored')}  {place}  {fault}"))
-    signed = len(found.tally.counted)
-    output.data(
-        f"{signed} of {phrases.count(found.tally.needed, 'signature')}: {'enough' if found.tally.enough else 'not enough'}"
-    )
+    signed, tally = len(found.tally.counted), found.tally
+    output.data(f"{signed} of {phrases.count(tally.needed, 'signature')}: {'enough' if tally.enough else 'not enough'}")
+    for short in tally.lacking:
+        output.data(phrases.harmless(short))
 
 
-def _document(plan: Plan, panel: Panel, found: Consent) -> dict[str, Any]:
+def _document(plan: Plan, found: Consent) -> dict[str, Any]:
 
     return {
         "plan": plan.id,
         "sha256": plan.digest,
         "needed": found.tally.needed,
-        "counted": [{"name": panel.people[one.key], **_shown(one)} for one in found.tally.counted],
+        "counted": [{"name": found.tally.names[one.key], **_shown(one)} for one in found.tally.counted],
         "ignored": [{**_shown(one), "why": why} for one, why in found.tally.ignored]
         + [{"file": place, "why": why} for place, why in found.unreadable],
         "passes": sorted(found.tally.passes),
+        "lacking": list(found.tally.lacking),
         "refused": [{"guard": guard.name, "message": guard.message} for guard in found.refused],
         "suffices": not found.refused,
     }

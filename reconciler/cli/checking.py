@@ -62,7 +62,7 @@ class Repository:
 def repository(root: Path | None = None) -> Repository:
     """The repository in a directory (the chosen one without `root`); Unavailable when there is none."""
     from reconciler.adapters.files import DirectorySource
-    from reconciler.kinds import controllers
+    from reconciler.kinds import bounded
     from reconciler.manifest.load import Loader
     from reconciler.settings import SettingsError, load
 
@@ -75,7 +75,8 @@ def repository(root: Path | None = None) -> Repository:
     except SettingsError as error:
         faults, texts = error.diagnostics, {error.diagnostics[0].at.file: error.text}
     revision = DirectorySource(settings.source if settings else root).current()
-    return Repository(root, settings, revision, Loader(controllers()), faults, {**revision.texts, **texts})
+    kinds = bounded(settings.revenue_splits if settings else None)
+    return Repository(root, settings, revision, Loader(kinds), faults, {**revision.texts, **texts})
 
 
 def show(diagnostics: Sequence[Diagnostic], texts: Mapping[str, bytes]) -> None:

@@ -64,7 +64,7 @@ def standing(
         output.say(f"ignored the approval of {one.approver or one.key[:12]}: {why}")
     for one in consent.tally.counted:
         named = f", lets pass {', '.join(one.guards)}" if one.guards else ""
-        output.say(f"approved by {space.approvals.panel.people[one.key]}{named}")
+        output.say(f"approved by {consent.tally.names[one.key]}{named}")
     kept = {guard.name for guard in consent.refused}
     return Standing(consent.refused, (said | consent.tally.passes) - kept, consent)
 

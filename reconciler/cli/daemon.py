@@ -57,7 +57,7 @@ def run(
             chosen = replace(chosen, mode="observe" if dry_run or mode is None else mode)
         return chosen
 
-    _log_to(sys.stderr.isatty() and GLOBALS.log_format != "json")
+    log_to(sys.stderr.isatty() and GLOBALS.log_format != "json")
     return asyncio.run(_once(read()) if once else _forever(read))
 
 
@@ -149,7 +149,7 @@ class _HumanLines(logging.Formatter):
         return f"{paint('dim', f'{stamp:%H:%M:%S}')}  {paint(role, f'{record.getMessage():<18}')} {bound}".rstrip()
 
 
-def _log_to(human: bool) -> None:
+def log_to(human: bool) -> None:
     """Log our events to stderr, and of the libraries only what went wrong."""
     from reconciler.telemetry import JsonLines
 
@@ -253,7 +253,7 @@ def reconcile(
     if bool(key) == every:
         raise typer.BadParameter("name resources, or say --all")
     patience = waiting.seconds(timeout) if wait else 0.0
-    _log_to(human=GLOBALS.log_format != "json")
+    log_to(human=GLOBALS.log_format != "json")
     return asyncio.run(_reconcile(list(key or ()), force, patience))
 
 

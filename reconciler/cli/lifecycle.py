@@ -48,15 +48,21 @@ def adopt(
 
 
 def import_(
-    key: Key, outpoint: Annotated[str, typer.Argument(metavar="OUTPOINT", help="The token that is meant, as txid.vout.")]
+    key: Key,
+    token: Annotated[
+        str,
+        typer.Argument(
+            metavar="TOKEN", help="The token that is meant: txid.vout, the txid, or the UHRP URL of a file that a Dataset lists."
+        ),
+    ],
 ) -> int:
     """As adopt, after checking that this very token is ours and describes KEY."""
-    from reconciler.model.ref import Outpoint
+    from reconciler.kinds import importing
 
-    return _adopted([key], str(Outpoint.parse(outpoint)))
+    return _adopted([key], importing.read(token))
 
 
-def _adopted(keys: list[str] | None, outpoint: str = "", *, dry: bool = False) -> int:
+def _adopted(keys: list[str] | None, token: str = "", *, dry: bool = False) -> int:
     from reconciler.model.ref import ResourceRef
 
     refs = {ResourceRef.parse(key) for key in keys} if keys is not None else None
@@ -72,7 +78,7 @@ def _adopted(keys: list[str] | None, outpoint: str = "", *, dry: bool = False) -
                 raise Refused("not-declared", f"cannot adopt {ref}: no manifest declares it", hint="write its manifest first")
             if ref in survey.recorded.records:
                 raise Refused("recorded", f"cannot adopt {ref}: it is recorded already", hint="reconciler status")
-        return await adopt(space.runner, survey, getpass.getuser(), refs, outpoint, dry=dry)
+        return await adopt(space.runner, survey, getpass.getuser(), refs, token, dry=dry)
 
     found = with_workspace(work)
     tell(found)

@@ -37,11 +37,15 @@ _TERRAFORM = {
 # Global flags that are followed by a value.
 _VALUED = ("-C", "--chdir", "-e", "--env", "--config", "--state", "--log-format", "--request-timeout")
 # In the order of `--help`.
-_FAMILIES = ("author", "validate", "converge", "inspect", "lifecycle", "state", "daemon", "keys", "devnet", "proof", "fetch")
+_FAMILIES = (
+    "author", "validate", "converge", "inspect", "lifecycle", "state", "daemon", "gateway", "keys", "devnet", "proof", "fetch",
+    "payments", "consumer", "export",
+)  # fmt: skip  # fmt: skip
 # Of these the other families need not even be imported.
 _ALONE = {
     "validate": "validate", "plan": "converge", "verify": "proof", "proof": "proof", "devnet": "devnet", "wallet": "keys",
-    "identity": "keys", "fetch": "fetch",
+    "identity": "keys", "fetch": "fetch", "gateway": "gateway", "consumer": "consumer", "export": "export",
+    "payments": "payments", "consumers": "payments",
 }  # fmt: skip
 # Parent of every fault of a command line; typer, which may bring its own click, names it nowhere that all its versions share.
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from reconciler.cli import audit, exits, output
+from reconciler.cli import audit, exits, output, receipt, rotation
 from reconciler.cli.approve import verify_plan
 from reconciler.cli.context import GLOBALS, with_workspace
-from reconciler.cli.rotation import key_check
 
 if TYPE_CHECKING:
     from reconciler.compose import Workspace
@@ -50,7 +49,9 @@ def bind(app: typer.Typer) -> None:
     for verb in (dataset, advertisement, identity):
         family.command()(verb)
     family.command("audit")(audit.verify)
+    family.command("rotation")(rotation.verify)
     family.command("plan")(verify_plan)
+    family.command("receipt")(receipt.verify)
     app.add_typer(family, name="verify")
     audit.bind(app)
 
@@ -128,7 +129,7 @@ def identity(bundle: Bundle, headers: Headers = None, form: Form = "text") -> in
 def _verify(kind: str, path: Path, content: Path | None, headers: Path | None, form: str, signer: Path | None = None) -> int:
     checks, subject = _checks(kind, _read(path), _sha256(content) if content else None, chain_of(headers) if headers else None)
     if signer is not None:
-        checks.append(key_check(_read(path), _read(signer)))
+        checks.append(rotation.key_check(_read(path), _read(signer)))
     broken = [check.name for check in checks if check.ok is False]
     if form == "json":
         links = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in checks]

@@ -23,11 +23,24 @@ def explain(
         str | None, typer.Argument(metavar="KIND[.FIELD]", help="Such as dataset.content.fileSet; without it every kind.")
     ] = None,
     form: Annotated[Literal["text", "json"], typer.Option("-o", "--output", help="How the answer is written.")] = "text",
+    price: Annotated[
+        str | None, typer.Option("--price", metavar="KIND/NAME", help="Instead: what units of a PricePlan or a Dataset cost.")
+    ] = None,
+    units: Annotated[int, typer.Option("--units", metavar="N", min=0, help="With --price: how many are bought.")] = 1,
+    used: Annotated[int, typer.Option("--used", metavar="N", min=0, help="With --price: how many the buyer had before.")] = 0,
+    tier: Annotated[str | None, typer.Option("--tier", metavar="NAME", help="With --price: the buyer's tier.")] = None,
 ) -> int:
-    """Explain a kind or a field: type, default, rules, examples. It is the schema that validates which speaks."""
+    """Explain a kind or a field: type, default, rules, examples. It is the schema that validates which speaks.
+
+    With --price, explain an amount: the steps by which a number of units comes to cost what it does.
+    """
     from reconciler.manifest.describe import describe
     from reconciler.manifest.schema import packaged
 
+    if price is not None:
+        from reconciler.cli.pricing import Purchase, explain_price
+
+        return explain_price(Purchase(price, units, used, tier), form)
     if topic is None:
         kinds = {kind: schema.get("description", "") for kind, schema in packaged().items()}
         if form == "json":

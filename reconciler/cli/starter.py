@@ -71,7 +71,7 @@ def init(
         typer.Option("--overlay-url", metavar="URL", help="An overlay host instead of the devnet's (repeatable)."),
     ] = None,
     chain: Annotated[
-        Literal["devnet", "test", "main"], typer.Option("--chain", help="Which chain the network is on.")
+        Literal["devnet", "test", "main"], typer.Option("--chain", "--network", help="Which chain the network is on.")
     ] = "devnet",
     identity_key: Annotated[
         str | None,
@@ -85,7 +85,7 @@ def init(
     root = directory or GLOBALS.directory
     facts = {"displayName": name, "description": description, "capabilities": words(capabilities), "regions": words(regions)}
     files = skeleton(TEMPLATES[template], facts, chain, overlay_url or [], identity_key)
-    _write(root, files)
+    write(root, files)
     if form == "json":
         output.document({"directory": str(root.resolve()), "files": sorted(files)})
         return exits.OK
@@ -93,6 +93,8 @@ def init(
         output.data(str(root / path) if directory else path)
     go = f"cd {root}; " if directory else ""
     start = "reconciler devnet up --fund; " if chain == "devnet" and not overlay_url else ""
+    if chain == "main":
+        output.say("plans on chain main pay with real money: they are refused until guards.mainnet in reconciler.yaml is true")
     output.say(f"next: {go}export RECONCILER_PASSPHRASE='choose one'; {start}reconciler validate; reconciler plan")
     return exits.OK
 
@@ -136,12 +138,20 @@ def _place(name: str, given: str | None) -> dict[str, Any]:
     return {"file": given, "generate": "never", **phrase}
 
 
+# Services of the public chains that anybody may use without a key: somebody to send to, and headers with an index of spends.
+_HEADERS = {"headers": {"url": "https://api.whatsonchain.com"}}
+_PUBLIC: Mapping[str, Mapping[str, Any]] = {
+    "test": {"broadcasters": [{"name": "gorillapool", "url": "https://testnet.arc.gorillapool.io"}], **_HEADERS},
+    "main": {"broadcasters": [{"name": "gorillapool", "url": "https://arc.gorillapool.io"}], **_HEADERS},
+}
+
+
 def _network(chain: str, overlays: Sequence[str]) -> dict[str, Any]:
     """The Network's fields: the local devnet's hosts, or the overlay hosts that were named."""
     hosts = [{"url": url.rstrip("/"), "region": "EU"} for url in overlays]
     limits = {"fees": {"policy": "quoted", "max": "1000sat/kB"}, "wallet": {"dailyLimit": "200000sat"}}
     if chain != "devnet":
-        return {"chain": chain, "overlays": hosts, **limits}
+        return {"chain": chain, "overlays": hosts, **_PUBLIC[chain], **limits}
 
     def local(label: str) -> dict[str, str]:
         host, _, region = label.partition(":")
@@ -158,7 +168,23 @@ def _network(chain: str, overlays: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _write(root: Path, files: Mapping[str, str]) -> None:
+def buyer(name: str, chain: str, overlays: Sequence[str], budget: Mapping[str, str]) -> dict[str, str]:
+    """The files of a buyer's repository by path."""
+    from reconciler.manifest import scaffold
+
+    known = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63] or "buyer"
+    said = {"roles": ["consumer"], "key": _place(known, None), "consumer": {"budget": dict(budget)}}
+    identity = scaffold.new_manifest("Identity", known, said)
+    network = scaffold.new_manifest("Network", "local" if chain == "devnet" else chain, _network(chain, overlays))
+    return {
+        "identity.yaml": f"# Who buys: one key, encrypted at rest, and the most that it may spend.\n{identity}",
+        "network.yaml": f"# Where it looks and pays.\n{network}",
+        "reconciler.yaml": SETTINGS.replace("mode: observe", "mode: auto"),
+        ".gitignore": IGNORED,
+    }
+
+
+def write(root: Path, files: Mapping[str, str]) -> None:
     """All of them or none: the first file that exists stops it before anything is written."""
     from reconciler.model.errors import Refused
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -139,7 +140,8 @@ class Network(httpx.AsyncBaseTransport):
         if host not in self.apps:
             if self._beyond is not None:
                 return await self._beyond.handle_async_request(request)
-            raise httpx.ConnectError(f"[Errno -2] Name or service not known: {host}", request=request)
+            unknown = socket.gaierror(-2, "Name or service not known")
+            raise httpx.ConnectError(f"{unknown}: {host}", request=request) from unknown
         if host in self.partitioned:
             await asyncio.sleep(_timeout(request, "connect"))
             raise httpx.ConnectTimeout(f"no route to {host}", request=request)

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from reconciler.model.canonical import Json
 from reconciler.model.errors import RemoteProtocolError
 from reconciler.model.ref import Outpoint
-from reconciler.wire import advert, descriptor, token, uhrp
+from reconciler.wire import advert, descriptor, uhrp
 
 Fact = Any
 Index = Mapping[Outpoint, Fact]
@@ -81,32 +80,12 @@ def _keep_all(spent: Mapping[int, Fact], admitted: Sequence[Fact]) -> Sequence[i
 
 def _advert_reader(kind: str, allow_http: bool) -> Callable[[bytes], advert.Advert]:
     def read(script: bytes) -> advert.Advert:
-        try:
-            found = advert.parse_advert(script)
-        except RemoteProtocolError:
-            if not allow_http:
-                raise
-            found = _http_advert(script)
+        found = advert.parse_advert(script, plain_http=allow_http)
         if found.type != kind:
             raise RemoteProtocolError(f"cannot admit an advertisement: it is {found.type}, not {kind}")
         return found
 
     return read
-
-
-def _http_advert(script: bytes) -> advert.Advert:
-    """An advertisement whose only fault is a plain http URL without a path."""
-    what = "an advertisement"
-    opened = token.open_token(script, what, 4)
-    kind, identity, domain, name = opened.fields
-    found = advert.Advert(token.utf8(kind, what), identity, token.utf8(domain, what), token.utf8(name, what))
-    parts = urlsplit(found.domain)
-    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
-        raise RemoteProtocolError("cannot admit an advertisement: the host URL is neither https nor http")
-    if why := advert.fault(advert.Advert(found.type, found.identity, "https://secure.example", found.name)):
-        raise RemoteProtocolError(f"cannot admit an advertisement: {why}")
-    token.require_link(opened, what, identity, *advert.lock_of(found.type))
-    return found
 
 
 # --- lookup ----------------------------------------------------------------------------------------------------

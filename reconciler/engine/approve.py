@@ -16,6 +16,7 @@ from reconciler.model.plan import GuardResult, Plan
 from reconciler.planner.approval import Panel, Tally, tally
 from reconciler.planner.guard import lifted
 from reconciler.planner.policy import document
+from reconciler.planner.seat import seated
 from reconciler.ports import Ledger
 from reconciler.wire.approval import read_approval
 
@@ -69,12 +70,12 @@ class Approvals:
 
     def names(self, consent: Consent) -> list[str]:
         """Who has signed and counts."""
-        return [self.panel.people[one.key] for one in consent.tally.counted]
+        return [consent.tally.names[one.key] for one in consent.tally.counted]
 
     def note(self, plan: Plan, consent: Consent, now: datetime) -> None:
         """Enter into the history that a plan was agreed to, by whom, and what that lets pass; once, even when it is resumed."""
         signed = [
-            {"name": self.panel.people[one.key], "key": one.key, "guards": list(one.guards), "reason": one.reason}
+            {"name": consent.tally.names[one.key], "key": one.key, "guards": list(one.guards), "reason": one.reason}
             for one in consent.tally.counted
         ]
         detail = {"plan": plan.id, "needed": consent.tally.needed, "passes": sorted(consent.tally.passes), "by": signed}
@@ -111,6 +112,7 @@ def count(
 
     `passed` are guards that were let pass at the terminal; those that only signatures let pass are not.
     """
+    panel = seated(panel, plan) or panel
     verdicts = plan.guards if guards is None else tuple(guards)
     refusals = [guard for guard in verdicts if not guard.ok]
     needed, _ = panel.needed(document(replace(plan, guards=verdicts)), [guard.name for guard in refusals])

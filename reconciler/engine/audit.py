@@ -33,7 +33,7 @@ class Finding:
 async def audit(ports: Ports, surveyor: Surveyor, name: str, public_key: str | None) -> list[Finding]:
     """Everything recorded for Identity/`name`, against the key in hand and against every host."""
     recorded = ports.ledger.read(midnight(ports.clock.now()))
-    owned = {ref: record for ref, record in recorded.records.items() if _owner(record) == name}
+    owned = {ref: record for ref, record in recorded.records.items() if owner_of(record) == name}
     found = [_key(owned.get(ResourceRef("Identity", name)), public_key)]
     survey = await surveyor.survey(only=owned)
     for ref, record in sorted(owned.items()):
@@ -61,7 +61,7 @@ def _chain(record: Record, ports: Ports) -> Finding:
     return Finding("keys", True, f"{len(chain)} keys, each signed over to the next by both")
 
 
-def _owner(record: Record) -> str | None:
+def owner_of(record: Record) -> str | None:
     """The Identity whose key a record's tokens are locked to."""
     if record.ref.kind == "Identity":
         return record.ref.name

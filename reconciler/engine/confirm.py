@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from reconciler.engine.agreement import note_agreement
 from reconciler.engine.ancestry import beef_of
 from reconciler.engine.death import acquit, bury, contest, rival_of
 from reconciler.engine.standing import state
@@ -44,6 +45,7 @@ class Moved:
 
 async def confirm(ports: Ports, nets: Mapping[str, Net]) -> list[Moved]:
     """Look at every transaction that is not final; `nets` maps a chain name to the network to ask. Silence changes nothing."""
+    await note_agreement(ports, nets)
     with ports.ledger.begin() as tx:
         ours = [t for t in tx.transactions() if t.chain in nets]
     pending = [t for t in ours if t.state in ("seen", "mined")]

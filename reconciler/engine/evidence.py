@@ -64,12 +64,17 @@ async def assemble(ports: Ports, record: Record, path: str | None = None) -> byt
         raise Refused(
             "no-document", f"cannot prove {record.ref}: its document is not at hand", hint=f"it is at {document['url']}"
         )
+    return await assemble_at(ports, str(record.ref), document["digest"], outpoint, network_of(record), path)
+
+
+async def assemble_at(ports: Ports, subject: str, digest: str, outpoint: Outpoint, net: Net, path: str | None = None) -> bytes:
+    """The proof bundle of any version whose document is at hand and whose token is in a block, current or not."""
     beef = beef_of(ports.ledger, outpoint.txid)
-    headers = await _headers(ports, beef, network_of(record))
-    return build(str(record.ref), ports.blobs.get(document["digest"]), outpoint, beef, headers, path)
+    headers = await headers_of_beef(ports, beef, net)
+    return build(subject, ports.blobs.get(digest), outpoint, beef, headers, path)
 
 
-async def _headers(ports: Ports, beef: bytes, net: Net) -> list[BlockHeader]:
+async def headers_of_beef(ports: Ports, beef: bytes, net: Net) -> list[BlockHeader]:
     """The header of every block that the transaction and its ancestors are proven to be in."""
     headers = []
     for height in sorted({height for height, _ in roots_needed(parse_beef(beef))}):

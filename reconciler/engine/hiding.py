@@ -33,7 +33,7 @@ def counted(change: Change, outputs: Mapping[str, Json], submits: Iterable[Mappi
     found = dict(old)
     for result in submits:
         for host, answer in result.items():
-            if host in ("quorum", "late") or answer is None or answer.get("retry"):
+            if host in ("quorum", "late") or answer is None or answer.get("retry") or answer.get("found"):
                 continue
             found.pop(host, None)
             if not answer.get("confirmed"):

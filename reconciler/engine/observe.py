@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -106,14 +107,25 @@ def snapshot(ports: Ports, networks_: Mapping[str, Json]) -> Reads:
 
 
 async def together(reads: Sequence[Awaitable[T]]) -> list[T]:
-    """Several reads of one resource at once, `WIDTH` at a time."""
+    """Several reads of one resource at once, `WIDTH` at a time; when one fails, or the pass is cancelled, all of them end."""
     gate = asyncio.Semaphore(WIDTH)
 
     async def one(read: Awaitable[T]) -> T:
         async with gate:
             return await read
 
-    return await asyncio.gather(*(one(read) for read in reads))
+    tasks = [asyncio.ensure_future(one(read)) for read in reads]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        # Nobody waits for the others any more: those on their way end here, and those that never began are put away.
+        for task in tasks:
+            task.cancel()
+        for read in reads:
+            if inspect.iscoroutine(read) and inspect.getcoroutinestate(read) == inspect.CORO_CREATED:
+                read.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 @dataclass(slots=True)

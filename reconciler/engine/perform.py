@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
 from reconciler.engine.ancestry import beef_of
 from reconciler.engine.renewal import renew
+from reconciler.engine.submit import retract, submit
 from reconciler.model.canonical import Json, canonical
-from reconciler.model.codec import encode, timestamp
+from reconciler.model.codec import timestamp
 from reconciler.model.effect import Attest, Await, Broadcast, Effect, Generate, Release, Renew, Retract, Store, Submit
 from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Conflict, Refused, RemoteProtocolError, Unavailable
 from reconciler.model.intent import RunState
-from reconciler.model.ref import Outpoint
 from reconciler.ports import Ports
 from reconciler.wire import document
 
-# Seconds between looks for an admitted output: hosts index after they answer, in hundreds of milliseconds.
-CONFIRM_AFTER = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
-# Lookup that finds an output of a topic; our own and the three every reference node runs.
-SERVICE_OF = {"tm_ship": "ls_ship", "tm_slap": "ls_slap", "tm_uhrp": "ls_uhrp", "tm_producer": "ls_producer"}
 # (host URL, SHA-256) of content that is being probed or sent. Resources may share content: of two that want it on one host at
 # the same moment the second must wait, and then finds it, or it would be sent and paid twice.
 _SENDING: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -74,83 +70,6 @@ async def _await(effect: Await, ports: Ports) -> Result:
     if tip - stored.height + 1 < effect.depth:
         raise Unavailable("not-deep", f"cannot go on before {effect.txid} is {effect.depth} blocks deep")
     return {"height": stored.height, "block": stored.block}
-
-
-async def _submit(effect: Submit, ports: Ports) -> Result:
-    beef = beef_of(ports.ledger, effect.txid)
-    answers = await asyncio.gather(*(_submit_to(host, effect, beef, ports) for host in effect.hosts))
-    results = dict(zip((host.name for host in effect.hosts), answers, strict=True))
-    confirmed = [name for name, answer in results.items() if answer.get("confirmed")]
-    needed = min(effect.quorum or len(effect.hosts), len(effect.hosts))
-    # What was broadcast is paid for, so a host's final no is a fact to record and repair later, not the end of the run.
-    settled = not any(answer.get("retry") for answer in results.values())
-    if len(confirmed) >= needed or settled:
-        # What only retires has no record that could be repaired: whoever has not heard of it is told later.
-        farewell = {"late": _late(effect, answers)} if effect.gone and not effect.want else {}
-        return {**results, "quorum": {"needed": needed, "got": len(confirmed)}, **farewell}
-    why = "; ".join(f"{name}: {answer['error']}" for name, answer in results.items() if answer.get("error"))
-    raise Unavailable("not-admitted", f"cannot confirm {effect.txid} on {needed} of {len(effect.hosts)} hosts: {why}")
-
-
-async def retract(effect: Retract, ports: Ports) -> Result:
-    """Tell each host, and say which of them are still to be told."""
-    told = Submit(effect.txid, effect.topics, effect.hosts, {}, effect.gone, effect.owner)
-    try:
-        beef = beef_of(ports.ledger, effect.txid)
-    except Unavailable as error:
-        answers = [{"error": error.message, "retry": True} for _ in effect.hosts]
-    else:
-        answers = await asyncio.gather(*(_submit_to(host, told, beef, ports) for host in effect.hosts))
-    return {**dict(zip((host.name for host in effect.hosts), answers, strict=True)), "late": _late(effect, answers)}
-
-
-def _late(effect: Submit | Retract, answers: Sequence[Mapping[str, Any]]) -> Json:
-    """The Retract still to be made, or null. A host that said no is told again: a reorg may have made our proofs stale."""
-    left = tuple(host for host, answer in zip(effect.hosts, answers, strict=True) if not answer.get("confirmed"))
-    return encode(Retract(effect.txid, effect.topics, left, effect.gone, effect.owner)) if left else None
-
-
-async def _submit_to(host: Endpoint, effect: Submit, beef: bytes, ports: Ports) -> dict[str, Any]:
-    try:
-        admitted = await ports.overlay.submit(host, beef, effect.topics)
-    except Unavailable as error:
-        return {"error": error.message, "retry": True}
-    except (Refused, RemoteProtocolError) as error:
-        return {"error": error.message}
-    # An empty STEAK is ambiguous (duplicate, revocation, or not admitted): the lookup decides.
-    acknowledged = all(set(vouts) <= set(admitted.get(topic, ())) for topic, vouts in effect.want.items())
-    if acknowledged and not effect.gone:
-        return {"admitted": {t: list(v) for t, v in admitted.items()}, "confirmed": True}
-    for pause in CONFIRM_AFTER:
-        await ports.clock.sleep(pause)
-        try:
-            missing = await _unsettled(host, effect, ports)
-        except (Unavailable, RemoteProtocolError, Refused) as error:
-            return {"error": error.message, "retry": True}
-        if not missing:
-            return {"admitted": {t: list(v) for t, v in admitted.items()}, "confirmed": True}
-    # A token the host took and does not list is drift to be named; a spent one it still lists is not done yet.
-    return {"error": f"its lookup still disagrees on {missing[0]}", "retry": bool(effect.gone)}
-
-
-async def _unsettled(host: Endpoint, effect: Submit, ports: Ports) -> list[str]:
-    """The outpoints that their own topic should list and does not, or that any topic should not and does."""
-    wrong: list[str] = []
-    for topic in sorted(set(effect.topics) & set(SERVICE_OF)):
-        service = SERVICE_OF[topic]
-        wanted = {Outpoint(effect.txid, vout) for vout in effect.want.get(topic, ())}
-        found: set[Outpoint] = set()
-        for query in _queries(service, effect.owner, sorted(wanted | set(effect.gone))):
-            found |= {answer.outpoint for answer in await ports.overlay.lookup(host, service, query)}
-        wrong += [str(o) for o in sorted(wanted - found)] + [str(o) for o in sorted(found & set(effect.gone))]
-    return wrong
-
-
-def _queries(service: str, owner: str, outpoints: Sequence[Outpoint]) -> list[Json]:
-    # SHIP and SLAP services cannot be asked for an outpoint; one owner has few of those.
-    if service in ("ls_ship", "ls_slap"):
-        return [{"identityKey": owner}]
-    return [{"outpoint": str(outpoint)} for outpoint in outpoints]
 
 
 async def _store(effect: Store, ports: Ports) -> Result:
@@ -227,7 +146,7 @@ _PERFORM: Mapping[type, Callable[[Any, Ports], Awaitable[Result]]] = {
     Attest: _attest,
     Broadcast: _broadcast,
     Await: _await,
-    Submit: _submit,
+    Submit: submit,
     Retract: retract,
     Store: _store,
     Release: _release,

@@ -14,7 +14,7 @@ from reconciler.engine.observe import networks, snapshot
 from reconciler.engine.receive import FUNDING, keep, verified
 from reconciler.engine.run import Runner
 from reconciler.engine.survey import Survey
-from reconciler.kinds import adoption, identity_keys
+from reconciler.kinds import adoption, identity_keys, importing
 from reconciler.kinds.adoption import Adopted
 from reconciler.kinds.local import LocalController
 from reconciler.kinds.network import Net, net_of, read_net
@@ -59,14 +59,14 @@ async def adopt(
     survey: Survey,
     by: str,
     only: Collection[ResourceRef] | None = None,
-    outpoint: str = "",
+    token: str = "",
     *,
     dry: bool = False,
 ) -> tuple[Find, ...]:
     """Record everything declared and unrecorded that is on the network and ours; or `only` some, with what they stand on.
 
-    With an `outpoint`, that of the one resource named: Conflict when somebody else's token is there. A `dry` run verifies all
-    of it and records nothing.
+    With a `token` (as kinds/importing.py reads it), that of the one resource named: Conflict when it is somebody else's. A `dry`
+    run verifies all of it and records nothing.
     """
     desired = survey.desired
     if desired is None:
@@ -76,9 +76,9 @@ async def adopt(
     taker = _Taker(runner, survey, desired, reads, by, dry)
     known = dict(survey.recorded.records)
     order = topological(wanted, {ref: desired.resources[ref].requires for ref in wanted}, rank_of(runner.kinds))
-    if outpoint:
+    if token:
         (ref,) = only or ()
-        await taker.require_ours(ref, outpoint)
+        await taker.require_ours(ref, token)
     found = []
     for ref in order:
         if ref in known:
@@ -146,12 +146,12 @@ class _Taker:
             self.runner.ports.wallet.know(identity_keys.ring(want.ref.name, want.spec, found.outputs).sources)
         return record, _told(found)
 
-    async def require_ours(self, ref: ResourceRef, outpoint: str) -> None:
+    async def require_ours(self, ref: ResourceRef, token: str) -> None:
         want = self.desired.resources[ref]
         name = str(want.spec.get("networkRef"))
         if not adoption.knows(ref.kind) or name not in self.reads.networks:
             raise Refused("no-token", f"cannot import {ref}: things of this kind have no token", hint="reconciler adopt")
-        await adoption.require_ours(want, read_net(name, self.reads.networks[name]), outpoint, self.reads)
+        await importing.require_ours(want, read_net(name, self.reads.networks[name]), token, self.reads, self._content)
 
     def _body(self, want: Resource, known: Mapping[ResourceRef, Record]) -> dict[str, Json]:
         kinds = self.runner.kinds

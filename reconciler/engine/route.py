@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from reconciler.kinds.network import Net, net_of, read_net
+from reconciler.kinds.network import Net, aimed, net_of, read_net
 from reconciler.model.change import Change
 from reconciler.model.effect import Broadcast, Effect, Renew, Store, Submit
 from reconciler.model.ref import ResourceRef
@@ -39,7 +39,7 @@ def route_of(ledger: Ledger, change: Change) -> Route:
         record = tx.record(ResourceRef("Network", name))
     if record is None or record.body["spec"] == planned:
         return straight
-    old, new = read_net(name, planned), read_net(name, record.body["spec"])
+    old, new = read_net(name, planned), aimed(read_net(name, record.body["spec"]), change.body.get("spec") or {})
     return straight if old.chain != new.chain else lambda effect: _moved(effect, new)
 
 
@@ -48,7 +48,7 @@ def _moved(effect: Effect, net: Net) -> Effect:
         case Broadcast():
             return replace(effect, via=net.broadcasters or effect.via)
         case Submit():
-            return replace(effect, hosts=net.overlays or effect.hosts, quorum=net.quorum)
+            return replace(effect, hosts=net.overlays or effect.hosts, quorum=net.quorum, directory=net.reach)
         case Store(host=host) | Renew(host=host):
             return replace(effect, host=next((one for one in net.storage if one.name == host.name), host))
         case _:

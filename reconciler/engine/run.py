@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reconciler import __version__
 from reconciler.controller import Controller, Steps, ask
-from reconciler.engine import faults
+from reconciler.engine import farewell, faults
 from reconciler.engine.budget import require, require_own
 from reconciler.engine.drive import drive, unvetted
 from reconciler.engine.finish import finish, halt, release
@@ -28,12 +28,12 @@ from reconciler.kinds.network import Net
 from reconciler.model.canonical import Json
 from reconciler.model.change import Change, Verb
 from reconciler.model.codec import decode, encode
-from reconciler.model.effect import Broadcast, CoinOutput, Draft, Sign
+from reconciler.model.effect import Broadcast, CoinOutput, Draft, PaymentOutput, RestOutput, Sign
 from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Conflict, Invariant, Locked, Refused, Unavailable
 from reconciler.model.intent import Done, Outcome, Retry, Run, RunState, Stalled
 from reconciler.model.plan import Funding
-from reconciler.model.ref import ResourceRef
+from reconciler.model.ref import Outpoint, ResourceRef
 from reconciler.planner.guard import Limits
 from reconciler.planner.resolve import settle
 from reconciler.ports import Lease, LedgerTransaction, Ports
@@ -138,11 +138,13 @@ class Runner:
         via: tuple[Endpoint, ...],
         headers: Endpoint | None = None,
         passed: frozenset[str] = frozenset(),
+        hold: Sequence[Outpoint] = (),
+        to: bytes = b"",
     ) -> Outcome:
         """Split coins, once by this run, so that every paying change has one of its own. `headers` tells whether they are
-        there still.
+        there still. With `hold` exactly these coins are spent, and what they leave goes to the script `to`, if there is one.
         """
-        key = f"funding/{funding.chain}"
+        key = splitting(funding.chain)
         async with self.lease(key) as lease:
             with self.ports.ledger.begin() as tx:
                 require_writable(tx)
@@ -152,9 +154,24 @@ class Runner:
                 if run is not None and run.state is RunState.STALLED:
                     error = f"cannot split coins by this plan: it was tried and given up ({run.error})"
                     return Stalled(Conflict("run-ended", error, hint="plan again"))
-                subject = {"funding": encode(funding), "via": encode(list(via)), "headers": encode(headers)}
-                run = run or self._open(tx, Run(run_id, key, subject, __version__), "", funding.cost.satoshis, passed)
+                subject: dict[str, Json] = {"funding": encode(funding), "via": encode(list(via)), "headers": encode(headers)}
+                if hold:
+                    subject |= {"hold": [str(outpoint) for outpoint in hold], "to": to.hex()}
+                if run is None:
+                    run = self._open(tx, Run(run_id, key, subject, __version__), "", funding.cost.satoshis, passed)
+                    _hold(tx, run, funding.chain, hold)
             return await self._carry_out(run, lease)
+
+    async def pay(self, run: Run, satoshis: int, claim: Callable[[LedgerTransaction], None]) -> Outcome:
+        """Begin or resume a run that pays others (engine/paying.py). `claim` says in the commit that begins it what it pays."""
+        async with self.lease(run.key) as lease:
+            with self.ports.ledger.begin() as tx:
+                require_writable(tx)
+                known = tx.run(run.id)
+                if known is None:
+                    claim(tx)
+                    known = self._open(tx, run, "", satoshis, frozenset())
+            return await self._carry_out(known, lease) if known.state is RunState.OPEN else Done({})
 
     @contextlib.asynccontextmanager
     async def lease(self, key: str) -> AsyncIterator[Lease]:
@@ -217,13 +234,18 @@ class Runner:
             outcome = Stalled(error)
         finish(self.ports, run, change, outcome, lease, run.subject["revision"])
         self._tell(run, change.verb.value, outcome)
+        if change.ref.kind == "Network":
+            # A host that came back is told what it missed before anything newer is submitted to it.
+            await farewell.bid(self.ports)
         return outcome
 
     async def _split(self, run: Run, journal: Journal, lease: Lease) -> Outcome:
         funding: Funding = decode(Funding, run.subject["funding"])
         via = tuple(decode(Endpoint, item) for item in run.subject["via"])
         self.watch(Progress("run.started", run.key, "split"))
-        steps, budget, told = _split_coins(funding, via), Budget(funding.cost.satoshis), run.subject.get("headers")
+        pays = tuple(decode(PaymentOutput, one) for one in run.subject.get("pays") or ())
+        steps = _split_coins(funding, via, bytes.fromhex(run.subject.get("to") or ""), pays)
+        budget, told = Budget(funding.cost.satoshis), run.subject.get("headers")
         vetting = partial(vet, self.ports, headers=decode(Endpoint, told)) if told else unvetted
         outcome = await drive(journal, steps, self.ports, budget, self.watch, lease.attempts, vet=vetting)
         if isinstance(outcome, Retry) and outcome.error.code == "insufficient-funds":
@@ -232,8 +254,17 @@ class Runner:
         with self.ports.ledger.begin() as tx:
             tx.check_fence(lease.key, lease.fence)
             if isinstance(outcome, Done):
-                tx.book(run.id, None, self.ports.clock.now(), funding.cost.fees, 0, 0)
+                now = self.ports.clock.now()
+                tx.book(run.id, None, now, funding.cost.fees, 0, 0)
                 tx.close_run(run.id, RunState.DONE)
+                txids = [intent.result["txid"] for intent in tx.intents(run.id) if intent.effect == Sign.__name__]
+                if pays:
+                    event, said = run.subject["note"]
+                    tx.note(None, now, event, {"run": run.id, "txids": txids, "fee": funding.cost.fees, **said})
+                elif "hold" in run.subject:
+                    said = {"run": run.id, "txids": txids, "coins": run.subject["hold"], "fee": funding.cost.fees}
+                    to = run.subject["to"]
+                    tx.note(None, now, *(("coins.swept", {**said, "to": to}) if to else ("coins.merged", said)))
             elif isinstance(outcome, Stalled):
                 release(tx, run.id)
                 tx.close_run(run.id, RunState.STALLED, outcome.error.message)
@@ -332,8 +363,27 @@ def _nothing() -> Steps[Mapping[str, Json] | None]:
     return None
 
 
-def _split_coins(funding: Funding, via: tuple[Endpoint, ...]) -> Steps[Mapping[str, Json] | None]:
-    outputs = tuple(CoinOutput(satoshis) for satoshis in funding.outputs)
+def splitting(chain: str) -> str:
+    """The key under which coins of a chain are split, merged and moved, one transaction at a time."""
+    return f"funding/{chain}"
+
+
+def _hold(tx: LedgerTransaction, run: Run, chain: str, outpoints: Sequence[Outpoint]) -> None:
+    """Reserve exactly these coins for a run that begins; Conflict when one of them is no longer to be had."""
+    coins = {coin.outpoint: coin for coin in tx.coins(chain=chain)}
+    for outpoint in outpoints:
+        coin = coins[outpoint]
+        ended = coin.state == "reserved" and (other := tx.run(coin.run)) is not None and other.state is RunState.STALLED
+        if coin.state != "free" and not ended:
+            raise Conflict("coin-moved", f"cannot spend {outpoint}: it is {coin.state} meanwhile", hint="run the command again")
+        tx.put_coin(replace(coin, state="reserved", run=run.id))
+
+
+def _split_coins(
+    funding: Funding, via: tuple[Endpoint, ...], to: bytes, pays: tuple[PaymentOutput, ...]
+) -> Steps[Mapping[str, Json] | None]:
+    rest = (RestOutput(to),) if to else ()
+    outputs = (*pays, *(CoinOutput(satoshis) for satoshis in funding.outputs), *rest)
     signed = yield from ask(Sign(Draft(funding.chain, outputs, (), funding.rate, funding.inputs)))
     yield from ask(Broadcast(signed["txid"], via))
     return {}

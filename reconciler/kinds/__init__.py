@@ -17,7 +17,9 @@ from reconciler.model.errors import Invariant
 
 GROUP = "reconciler.kinds"
 # One module each; the others of this package are what kinds have in common, and load when a kind uses them.
-KINDS = ("advertisement", "dataset", "distributionrule", "identity", "network", "priceplan")
+KINDS = (
+    "accesspolicy", "advertisement", "dataset", "distributionrule", "identity", "network", "paymentpolicy", "priceplan",
+)  # fmt: skip
 
 
 @cache
@@ -30,6 +32,14 @@ def controllers() -> Mapping[str, Controller]:
             raise Invariant("duplicate-kind", f"cannot register {controller.kind} twice")
         found[controller.kind] = controller
     return dict(sorted(found.items(), key=lambda item: (item[1].stage, item[0])))
+
+
+def bounded(splits: int | None) -> Mapping[str, Controller]:
+    """Every kind, with so many parties at most that may share a payment; the usual number for None."""
+    if splits is None:
+        return controllers()
+    policies = importlib.import_module(f"{__name__}.paymentpolicy")
+    return {**controllers(), policies.KIND: policies.PaymentPolicyController(splits)}
 
 
 def _foreign() -> Iterator[Controller]:

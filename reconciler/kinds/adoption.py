@@ -11,7 +11,18 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.kinds import adoption_keys, advertisement, audit, dataset, identity, identity_keys, lookups, placement, restating
+from reconciler.kinds import (
+    adoption_keys,
+    advertisement,
+    audit,
+    dataset,
+    identity,
+    identity_keys,
+    lookups,
+    placement,
+    restating,
+    versions,
+)
 from reconciler.kinds import document as documents
 from reconciler.kinds.network import Net, net_of
 from reconciler.kinds.token import Token
@@ -130,23 +141,6 @@ def unregistered(want: Resource, body: Body, reads: Reads) -> Adopted:
     return Adopted({**body, "spec": spec} if want.spec.get("register") else body, outputs)
 
 
-async def require_ours(want: Resource, net: Net, outpoint: str, reads: Reads) -> None:
-    """Conflict, naming the owner, unless the token at `outpoint` describes this resource and a key of ours made it."""
-    keys = signers(want, reads)
-    question = lookups.Question(
-        descriptor.SERVICE, {"outpoint": outpoint}, lambda script: bool(descriptor.parse_descriptor(script))
-    )
-    found = await lookups.shown(reads, net, question)
-    if outpoint not in found:
-        raise Refused("not-found", f"cannot import {want.ref}: no host of Network/{net.name} lists {outpoint}")
-    said = _descriptor_at(found[outpoint], outpoint)
-    if said.identity.hex() not in keys:
-        ours = " or ".join(keys) or "us"
-        raise Conflict("other-owner", f"cannot import {want.ref}: {outpoint} belongs to {said.identity.hex()}, not to {ours}")
-    if said.subject != str(want.ref):
-        raise Conflict("other-subject", f"cannot import {want.ref}: {outpoint} describes {said.subject}")
-
-
 # --- the token and its document ------------------------------------------------------------------------
 
 
@@ -156,7 +150,7 @@ async def _sealed(want: Resource, keys: Collection[str], net: Net, reads: Reads,
     shown = {outpoint: beef for page in pages for outpoint, beef in page.items()}
     if not shown:
         return None
-    said = {outpoint: _descriptor_at(beef, outpoint) for outpoint, beef in shown.items()}
+    said = {outpoint: descriptor_at(beef, outpoint) for outpoint, beef in shown.items()}
     order = sorted(said, key=lambda outpoint: (-said[outpoint].version, Outpoint.parse(outpoint)))
     newest = said[order[0]]
     envelope = await content(net, newest.digest)
@@ -181,7 +175,8 @@ async def _sealed(want: Resource, keys: Collection[str], net: Net, reads: Reads,
     return _Sealed(kept, document, signer, {outpoint: said[outpoint] for outpoint in order}, shown)
 
 
-def _descriptor_at(beef: bytes, outpoint: str) -> descriptor.Descriptor:
+def descriptor_at(beef: bytes, outpoint: str) -> descriptor.Descriptor:
+    """What the token at an outpoint says; RemoteProtocolError or IndexError where the BEEF holds no such descriptor."""
     at = Outpoint.parse(outpoint)
     return descriptor.parse_descriptor(parse_beef(beef).transaction(at.txid).outputs[at.vout].script)
 
@@ -246,42 +241,50 @@ async def _advertised(want: Resource, body: Body, key: str, sealed: _Sealed, rea
 
 
 async def _published(want: Resource, body: Body, key: str, sealed: _Sealed, reads: Reads, content: Content) -> Adopted:
-    """Files and where they are kept, and the tokens of the versions before."""
+    """Files and where they are kept, the tokens of the versions before, and those versions that are kept beside it."""
     net, ruled = net_of(body), placement.rule_in(body)
     files = dataset.entries(body)
+    previous, stated = await _before(sealed, net, reads, content)
+    older = stated[: int(body["spec"].get("keepVersions") or 0)]
     digests = [str(sealed.document["digest"]), *dict.fromkeys(str(file["sha256"]) for file in files)]
     # Wherever they are: under another name they were placed by that.
-    replicas = await _copies(net, net.storage, digests, reads)
+    replicas = await _copies(net, net.storage, [*digests, *sorted(versions.digests(older) - set(digests))], reads)
+    older = versions.whole(older, replicas)
+    needed = {*digests, *versions.digests(older)}
     outputs: dict[str, Any] = {
         "files": files,
         "merkleRoot": dataset.merkle_root(files),
-        "previous": await _before(sealed, net, reads, content),
-        "replicas": replicas,
+        "previous": previous,
+        "replicas": {host: {sha256: held[sha256] for sha256 in held if sha256 in needed} for host, held in replicas.items()},
+        **({"versions": older} if older else {}),
     }
     if ruled:
         outputs["copies"] = placement.bounded(ruled[0], len(replicas))
     return Adopted(body, outputs)
 
 
-async def _before(sealed: _Sealed, net: Net, reads: Reads, content: Content) -> list[str]:
-    """The tokens of earlier versions, oldest first, as far back as the index of the header source and the documents go.
+async def _before(sealed: _Sealed, net: Net, reads: Reads, content: Content) -> tuple[list[str], list[versions.Version]]:
+    """The tokens of earlier versions, oldest first, and what the versions were, newest first: as far back as the index of the
+    header source and the documents go.
 
     A version names the one before, whatever that was called and whichever key made it.
     """
     found: list[str] = []
+    stated: list[versions.Version] = []
     at = sealed.previous
     while at is not None and at not in found and len(found) < sealed.version:
         found.append(at)
         try:
-            said = _descriptor_at(await reads.chain.beef(Outpoint.parse(at).txid, net.headers), at)
+            said = descriptor_at(await reads.chain.beef(Outpoint.parse(at).txid, net.headers), at)
             envelope = await content(net, said.digest)
             document, signer = open_envelope(envelope) if envelope is not None else ({}, "")
-            if signer != said.identity.hex():
+            if signer != said.identity.hex() or envelope is None:
                 break
+            stated.append(versions.stated(document, said.digest, len(envelope)))
             at = document.get("previous")
-        except (Unavailable, Refused, RemoteProtocolError, IndexError):
+        except (Unavailable, Refused, RemoteProtocolError, IndexError, KeyError):
             break
-    return found[::-1]
+    return found[::-1], stated
 
 
 _MORE: Mapping[str, Callable[[Resource, Body, str, _Sealed, Reads, Content], Awaitable[Adopted]]] = {

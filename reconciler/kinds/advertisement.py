@@ -9,7 +9,7 @@ from reconciler.controller import Outputs, Steps
 from reconciler.kinds import identity_keys
 from reconciler.kinds.identity import key_in, signer_in
 from reconciler.kinds.later import later
-from reconciler.kinds.network import Net, net_of, read_net
+from reconciler.kinds.network import Net, aimed, net_of, read_net
 from reconciler.model.canonical import Json
 from reconciler.model.change import Change, Cost, FieldDelta, Verb
 from reconciler.model.errors import Refused
@@ -77,7 +77,7 @@ class AdvertisementController:
 
     kind = "Advertisement"
     stage = 6
-    immutable = ("spec.identityRef", "spec.networkRef")
+    immutable = ("spec.identityRef", "spec.networkRef", "spec.hosts")
     lasting: tuple[str, ...] = ()
 
     def references(self, spec: Mapping[str, Json]) -> Sequence[tuple[str, str, str]]:
@@ -144,9 +144,10 @@ class AdvertisementController:
         if change.verb is Verb.REPAIR:
             return documents.upkeep_cost(change, net_of(change.body)), ()
         if change.verb is Verb.DELETE and change.before is not None:
-            return tokens.price(net_of(change.before.body), change, (), tokens.survivors(change))
-        net = net_of(change.body)
+            return tokens.price(_net(change.before.body), change, (), tokens.survivors(change))
+        net = _net(change.body)
         tokens.stay_on_chain(net, change)
+        _require_hosts(change, net)
         documents.document_hosts(str(change.ref), net)
         make, spend, _ = self._transaction(change, net, key_in(change.body), None)
         cost, needs = tokens.price(net, change, make, spend)
@@ -173,14 +174,14 @@ class AdvertisementController:
             adverts = [question for key in keys for question in _announced(want, key, reads)]
             more = identity_keys.questions(others, str(want.ref))
             return await tokens.unrecorded(want, first, reads, [*adverts, *more])
-        net, owner = net_of(was.body), {"identityKey": was.outputs["publicKey"]}
+        net, owner = _net(was.body), {"identityKey": was.outputs["publicKey"]}
         services = {t["service"] for t in was.outputs["tokens"]} | {descriptor.SERVICE}
         return await documents.observed(was, dict.fromkeys(services, owner), net, reads)
 
     def apply(self, change: Change) -> Steps[Outputs]:
         """Seal the document where it changed, keep copies, and swap tokens in one transaction."""
         before: Mapping[str, Any] = change.before.outputs if change.before else {}
-        net, owner = net_of(change.body), signer_in(change.body)
+        net, owner = _net(change.body), signer_in(change.body)
         if change.verb is Verb.REPAIR:
             yield from tokens.resend(net, tokens.lost(change))
             return (yield from documents.upkeep(change, net))
@@ -202,7 +203,20 @@ class AdvertisementController:
     def delete(self, change: Change) -> Steps[None]:
         """Spend every token in one transaction."""
         if change.before is not None:
-            yield from tokens.publish(net_of(change.before.body), change, (), tokens.survivors(change))
+            yield from tokens.publish(_net(change.before.body), change, (), tokens.survivors(change))
+
+
+def _net(body: Mapping[str, Json]) -> Net:
+    """The network the body uses, with the hosts it is meant for."""
+    return aimed(net_of(body), body["spec"])
+
+
+def _require_hosts(change: Change, net: Net) -> None:
+    """Refused when it is meant for regions in which no host stands."""
+    regions = (change.body["spec"].get("hosts") or {}).get("regions")
+    if regions and not net.overlays:
+        message = f"cannot advertise {change.ref} in {', '.join(regions)}: no overlay host of Network/{net.name} stands there"
+        raise Refused("no-host-in-region", message, hint="label a host with that region, or change hosts.regions")
 
 
 def _announced(want: Resource, key: str, reads: Reads) -> list[lookups.Question]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reconciler.controller import Outputs, Steps
-from reconciler.kinds import identity_keys
+from reconciler.kinds import identity_keys, paymentpolicy
 from reconciler.kinds.identity import key_in, signer_in
 from reconciler.kinds.later import later
 from reconciler.kinds.network import Net, net_of, read_net
@@ -39,7 +39,7 @@ else:
     uhrp = later("reconciler.wire.uhrp")
 
 # Spec fields that the manifest repeats word for word.
-SAID = ("title", "tags", "license", "contentType", "version", "sample", "partSize", "lineage")
+SAID = ("title", "tags", "license", "contentType", "version", "sample", "partSize", "lineage", "recall")
 
 
 def entries(body: Mapping[str, Json]) -> list[dict[str, Json]]:
@@ -109,7 +109,7 @@ class DatasetController:
     lasting: tuple[str, ...] = ()
 
     def references(self, spec: Mapping[str, Json]) -> Sequence[tuple[str, str, str]]:
-        """Who publishes, where, at what price."""
+        """Who publishes, where, at what price; how it is paid for, and by whom."""
         return [(f"/{key}", kind, spec[key]) for key, kind in _REFS if spec.get(key)]
 
     def content(self, spec: Mapping[str, Json]) -> Sequence[str]:
@@ -157,6 +157,7 @@ class DatasetController:
             return tokens.price(net_of(change.before.body), change, (), tokens.survivors(change))
         net = net_of(change.body)
         tokens.stay_on_chain(net, change)
+        paymentpolicy.reachable(net, change.body)
         hosts = keeping.homes_of(change)
         old = change.before.outputs if change.before else {}
         key = key_in(change.body)
@@ -298,6 +299,8 @@ _REFS = (
     ("identityRef", "Identity"),
     ("networkRef", "Network"),
     ("pricePlanRef", "PricePlan"),
+    ("paymentPolicyRef", paymentpolicy.KIND),
+    ("accessPolicyRef", "AccessPolicy"),
     ("distributionRuleRef", "DistributionRule"),
 )
 CONTROLLER = DatasetController()

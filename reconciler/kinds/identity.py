@@ -78,6 +78,16 @@ class IdentityController:
         heir = identity_keys.following(want.spec)
         if heir is not None and identity_keys.place(heir) == identity_keys.place(want.spec["key"]):
             faults.append(("/rotation/next", "the next key is in the place of the key it follows"))
+        agreed = want.spec.get("approvals") or {}
+        if agreed and agreed["required"] > len(agreed["keys"]):
+            faults.append(("/approvals/required", f"{agreed['required']} of {len(agreed['keys'])} keys can never agree"))
+        if heir is not None and "catalog" in (want.spec["rotation"].get("notify") or ()) and not want.spec.get("register"):
+            faults.append(
+                (
+                    "/rotation/notify",
+                    "nothing is published of an identity that is not registered: set register, or leave out catalog",
+                )
+            )
         return faults
 
     def exports(self, body: Mapping[str, Json], outputs: Outputs | None) -> Mapping[str, Json] | None:

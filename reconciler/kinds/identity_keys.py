@@ -51,7 +51,7 @@ class Ring:
 
 def place(source: Source) -> tuple[str, str]:
     """What tells one key from another before either is read: its file, variable or credential."""
-    return next(((way, str(source[way])) for way in ("file", "env", "credential") if source.get(way)), ("", ""))
+    return next(((way, str(source[way])) for way in ("file", "env", "credential", "signer") if source.get(way)), ("", ""))
 
 
 def following(spec: Mapping[str, Json]) -> Source | None:

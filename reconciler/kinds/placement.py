@@ -20,6 +20,8 @@ KIND = "DistributionRule"
 CALM = (3, 4)
 # A host that did not answer the stopwatch is slower than any that did.
 SLOWEST = 1_000
+# How reads are spread where nothing is said of it.
+LATENCY = "latency"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Rule:
     spread: tuple[str, ...] = ()
     each: int = 1
     served: int | None = None
+    balance: str = LATENCY
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ def read_rule(name: str, spec: Mapping[str, Json]) -> Rule:
         spread={"any": (), "all": ("*",)}.get(spread, ()) if isinstance(spread, str) else tuple(spread),
         each=int(regions.get("perRegion", 1)),
         served=(spec.get("autoScale") or {}).get("downloadsPerHourPerReplica"),
+        balance=str(spec.get("balance") or LATENCY),
     )
 
 

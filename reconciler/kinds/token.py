@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.controller import Steps, ask
 from reconciler.kinds import lookups
-from reconciler.kinds.network import Net, net_of, read_net
+from reconciler.kinds.network import Net, aimed, net_of, read_net
 from reconciler.model.canonical import Json
 from reconciler.model.change import Cause, Change, Cost, FeeRate, FieldDelta, Verb
 from reconciler.model.effect import Broadcast, Draft, Lock, Retract, Sign, Submit, TokenInput, TokenOutput
@@ -137,11 +137,14 @@ def _retire(net: Net, old: Net, rate: FeeRate, spend: Sequence[Token]) -> Steps[
 
 
 def _elsewhere(net: Net, change: Change) -> Net | None:
-    """The network the record's tokens are on, when it is not the one they are to be on."""
+    """The network the record's tokens are on, when it is another than they are to be on, or they are meant for other hosts."""
     name = change.before.body["spec"].get("networkRef") if change.before is not None else None
-    if not name or name == net.name or change.before is None or f"Network/{name}" not in change.before.body["using"]:
+    if not name or change.before is None or f"Network/{name}" not in change.before.body["using"]:
         return None
-    return net_of(change.before.body)
+    meant, before = ((body.get("spec") or {}).get("hosts") for body in (change.body or change.before.body, change.before.body))
+    if name == net.name and meant == before:
+        return None
+    return aimed(net_of(change.before.body), change.before.body["spec"])
 
 
 def _left(net: Net, change: Change) -> tuple[Endpoint, ...]:
@@ -150,7 +153,8 @@ def _left(net: Net, change: Change) -> tuple[Endpoint, ...]:
     if name != net.name or change.before is None or f"Network/{name}" not in change.before.body["using"]:
         return ()
     ours = {host.url for host in net.overlays}
-    return tuple(host for host in net_of(change.before.body).overlays if host.url not in ours)
+    before = aimed(net_of(change.before.body), change.before.body["spec"])
+    return tuple(host for host in before.overlays if host.url not in ours)
 
 
 def submission(net: Net, txid: str, made: Sequence[Token], gone: Sequence[Token] = ()) -> Submit:
@@ -162,7 +166,7 @@ def submission(net: Net, txid: str, made: Sequence[Token], gone: Sequence[Token]
     topics = tuple(sorted({t["topic"] for t in (*made, *gone)}))
     lost = tuple(Outpoint.parse(t["outpoint"]) for t in gone)
     owner = next((t["identity"] for t in (*made, *gone)), "")
-    return Submit(txid, topics, net.overlays, want, lost, owner, net.quorum)
+    return Submit(txid, topics, net.overlays, want, lost, owner, net.quorum, net.reach)
 
 
 def resend(net: Net, tokens: Sequence[Token]) -> Steps[None]:

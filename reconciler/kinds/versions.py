@@ -4,7 +4,8 @@ Outputs hold them under `versions`, the newest first: {"sequence", "digest" and 
 "size", "sha256", "mediaType"}]}. Their copies stand among the replicas of the record, so they are looked at, put back and
 prolonged like those of the present version. What is on the chain stays there; only bytes go.
 
-Without `keepVersions` nothing of an earlier version is remembered: its copies run out with what was paid for them.
+Without `keepVersions` nothing of an earlier version is remembered: its copies run out with what was paid for them. A ledger that
+is made again reads them off their documents, which name one another, as far as those can be had (kinds/adoption.py).
 """
 
 from __future__ import annotations
@@ -31,6 +32,21 @@ def _held(outputs: Mapping[str, Any], fresh: bool) -> list[Version]:
         return older
     last = {name: document[name] for name in ("sequence", "digest", "size")}
     return [{**last, "files": [_file(file) for file in outputs["files"]]}, *older]
+
+
+def stated(document: Mapping[str, Any], digest: str, size: int) -> Version:
+    """The version that a signed manifest of a dataset states; `digest` and `size` are those of the document as it was sealed."""
+    return {
+        "sequence": document["sequence"],
+        "digest": digest,
+        "size": size,
+        "files": [_file(file) for file in document["files"]],
+    }
+
+
+def whole(found: Sequence[Version], replicas: Mapping[str, Collection[str]]) -> list[Version]:
+    """Those of which every host that keeps anything keeps everything, as it was when they were kept."""
+    return [one for one in found if replicas and all(digests([one]) <= set(held) for held in replicas.values())]
 
 
 def _file(file: Mapping[str, Json]) -> dict[str, Json]:

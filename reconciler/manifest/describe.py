@@ -93,7 +93,7 @@ def _fields(document: Json, node: Json) -> tuple[dict[str, Json], frozenset[str]
 
 
 def _into_list(document: Json, node: Json, shown: str) -> tuple[Json, str]:
-    if isinstance(node.get("items"), dict):
+    if isinstance(node.get("items"), dict) and node.get("type") == "array":
         return resolve(document, node["items"]), f"{shown}[]"
     return node, shown
 
@@ -134,11 +134,11 @@ def _type(document: Json, node: Json) -> str:
         return "one of " + listed([str(choice) for choice in node["enum"]])
     if "oneOf" in node and "type" not in node:
         return str(node.get("x-says", "one of several forms"))
-    if isinstance(node.get("items"), dict):
+    if isinstance(node.get("items"), dict) and node.get("type") == "array":
         return "list of " + _type(document, resolve(document, node["items"]))
     if isinstance(node.get("additionalProperties"), dict):
         return "mapping of names to " + _type(document, resolve(document, node["additionalProperties"]))
-    names = {"string": "text", "integer": "whole number", "boolean": "true or false", "object": "mapping", "null": "null"}
+    names = {"string": "text", "integer": "whole number", "boolean": "true or false", "object": "mapping", "array": "list"}
     kinds = node.get("type", "anything")
     return listed([names.get(name, name) for name in ([kinds] if isinstance(kinds, str) else kinds)])
 

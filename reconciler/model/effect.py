@@ -14,7 +14,7 @@ from enum import Enum
 from reconciler.model.canonical import Json, digest
 from reconciler.model.change import FeeRate
 from reconciler.model.codec import encode, tagged
-from reconciler.model.endpoint import Endpoint
+from reconciler.model.endpoint import Directory, Endpoint
 from reconciler.model.ref import Outpoint
 
 # The SDKs' and Arcade's own fallback when no broadcaster quotes a policy (100 satoshis per 1000 bytes).
@@ -73,6 +73,14 @@ class PaymentOutput:
     script: bytes
 
 
+@tagged
+@dataclass(frozen=True, slots=True)
+class RestOutput:
+    """Whatever the coins leave after the fee, to somebody else, locked with `script`. The last output, in place of change."""
+
+    script: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class TokenInput:
     """A token of ours to be spent; the ledger knows the transaction that made it."""
@@ -83,10 +91,10 @@ class TokenInput:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A transaction before coins and signatures. `coins` of ours pay for it; change is always the last output."""
+    """A transaction before coins and signatures. `coins` of ours pay for it; the last output is change, or the `RestOutput`."""
 
     chain: str
-    outputs: tuple[TokenOutput | DataOutput | CoinOutput | PaymentOutput, ...]
+    outputs: tuple[TokenOutput | DataOutput | CoinOutput | PaymentOutput | RestOutput, ...]
     inputs: tuple[TokenInput, ...] = ()
     rate: FeeRate = _FALLBACK_RATE
     coins: int = 1
@@ -152,9 +160,10 @@ class Submit:
 
     `want` are output indices that must become findable per topic; `gone` are outpoints that must vanish.
     `owner` is the identity key (hex33) whose SHIP and SLAP tokens are listed to see them. `quorum` hosts must
-    confirm (0 = all). -> {host name: {"admitted": {...}, "confirmed": true} or {"error": text}, ...,
-    "quorum": {"needed": n, "got": m}}; m < n when hosts said a final no. Where nothing is made, also "late": the Retract for
-    the hosts that did not confirm, or null.
+    confirm each topic (0 = all). `directory` is there where hosts are told, too, that discovery finds.
+    -> {host name: {"admitted": {...}, "confirmed": true, "unserved": [topics it does not keep]} or {"error": text}, with
+    "found": true for a host that was not declared, ..., "quorum": {"needed": n, "got": m}}; m < n, with "code" and "topic",
+    when hosts said a final no. Where nothing is made, also "late": the Retract for the hosts that did not confirm, or null.
     """
 
     txid: str
@@ -164,6 +173,7 @@ class Submit:
     gone: tuple[Outpoint, ...] = ()
     owner: str = ""
     quorum: int = 1
+    directory: Directory | None = field(default=None, metadata={"sparse": True})
 
 
 @tagged

@@ -21,6 +21,7 @@ from reconciler.planner.guard import Facts, Limits, let_pass, verdicts
 from reconciler.planner.order import execution
 from reconciler.planner.policy import document, judge
 from reconciler.planner.resolve import chain, paid_on
+from reconciler.planner.seat import seated
 from reconciler.planner.walk import Memory, Walk
 
 
@@ -48,7 +49,7 @@ def plan(
     needs, dearest = _needs(acting)
     funding, shortfalls = fund(needs, recorded.purses, dearest, split_fee)
     cost = sum((change.cost for change in acting), Cost()) + sum((one.cost for one in funding), Cost())
-    facts = Facts(desired, recorded, changes, cost, shortfalls, sorted(walk.kept), sorted(walk.dear))
+    facts = Facts(desired, recorded, changes, cost, shortfalls, sorted(walk.kept), sorted(walk.dear), frozenset(needs))
     made = Plan(
         lineage=recorded.lineage,
         serial=recorded.serial,
@@ -65,12 +66,13 @@ def plan(
 
 def ruled(made: Plan, limits: Limits) -> tuple[GuardResult, ...]:
     """What policies say of a finished plan, and who has to sign it. A plan that does nothing offends nobody."""
-    if not made.acting or not (limits.policies or limits.panel):
+    panel = seated(limits.panel, made)
+    if not made.acting or not (limits.policies or panel):
         return ()
     shown = document(made)
     found = [let_pass(result, limits) for result in judge(limits.policies, shown)]
     refused = [guard.name for guard in (*made.guards, *found) if not guard.ok]
-    signatures = limits.panel.verdict(shown, refused) if limits.panel else None
+    signatures = panel.verdict(shown, refused) if panel else None
     return (*found, *([signatures] if signatures else []))
 
 

@@ -22,6 +22,7 @@ def limits_of(values: Mapping[str, Json], compiled: Callable[[Json], Matches]) -
     guards = values.get("guards") or {}
     deletes, changes, spend = guards.get("deletes") or {}, guards.get("changes") or {}, guards.get("spend") or {}
     return Limits(
+        mainnet=bool(guards.get("mainnet")),
         delete_count=deletes.get("count"),
         delete_percent=deletes.get("percent", 30),
         change_count=changes.get("count"),

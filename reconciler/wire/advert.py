@@ -6,13 +6,14 @@ Deployed nodes derive the key with counterparty "anyone"; the text of BRC-88 say
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 from reconciler.model.canonical import Json
 from reconciler.model.errors import LocalProtocolError, RemoteProtocolError
 from reconciler.wire import token
 from reconciler.wire.keys import is_public_key
-from reconciler.wire.names import advertisable, service_ok, topic_ok
+from reconciler.wire.names import advertisable, plain_url, service_ok, topic_ok
 
 SHIP, SLAP = "SHIP", "SLAP"
 KEY_ID = "1"
@@ -59,16 +60,26 @@ def fields(advert: Advert) -> tuple[bytes, ...]:
     )
 
 
-def parse_advert(script: bytes) -> Advert:
-    """The advertisement in a locking script; RemoteProtocolError unless a node would admit it."""
+def parse_advert(script: bytes, *, plain_http: bool = False) -> Advert:
+    """The advertisement in a locking script; RemoteProtocolError unless a node would admit it.
+
+    `plain_http` admits http URLs too, localhost among them, which no public node does.
+    """
     what = "an advertisement"
     opened = token.open_token(script, what, 4)
     kind, identity, domain, name = opened.fields
     advert = Advert(token.utf8(kind, what), identity, token.utf8(domain, what), token.utf8(name, what))
-    if why := fault(advert):
+    local = plain_http and _plain_http(domain)
+    if why := fault(replace(advert, domain="https://secure.example") if local else advert):
         raise RemoteProtocolError(f"cannot admit an advertisement: {why}")
     token.require_link(opened, what, identity, *lock_of(advert.type))
     return advert
+
+
+def _plain_http(domain: bytes) -> bool:
+    """Whether it is an http URL without a path."""
+    url = domain.decode("utf-8")
+    return plain_url(url, "http") and urlsplit(url).path in ("", "/")
 
 
 def query(

@@ -10,16 +10,21 @@ from reconciler.model.errors import LocalProtocolError, RemoteProtocolError
 
 U32_MAX = 0xFFFFFFFF
 U64_MAX = 0xFFFFFFFFFFFFFFFF
+# An empty output takes nine bytes on the wire and a hundred in memory. Real data has an item in thirty bytes or more, so whoever
+# sends many smaller ones has nothing to say: beyond the free ones, items have to be this long on the average.
+# Larger ones, such as inputs, count for as many as they have room for.
+FREE_ITEMS, ITEM = 100_000, 32
 
 
 class Reader:
     """A cursor over bytes. `what` names the format in error messages, such as "transaction"."""
 
-    __slots__ = ("_data", "_position", "_what")
+    __slots__ = ("_data", "_position", "_room", "_what")
 
     def __init__(self, data: bytes, what: str = "bytes") -> None:
         self._data = data
         self._position = 0
+        self._room = FREE_ITEMS + len(data) // ITEM
         self._what = what
 
     @property
@@ -89,6 +94,9 @@ class Reader:
         value = self.varint()
         if value * least > len(self._data) - self._position:
             raise self.fault(f"{value} items are promised and {self.left} bytes are left")
+        self._room -= value * -(-least // ITEM)
+        if self._room < 0:
+            raise self.fault(f"{value} more items are too many for {len(self._data)} bytes")
         return value
 
     def varbytes(self) -> bytes:

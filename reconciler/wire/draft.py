@@ -6,10 +6,10 @@ draft alone: the same in the plan, in the report and on every replay. A finished
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from reconciler.model.effect import CoinOutput, DataOutput, Draft, PaymentOutput, TokenOutput
+from reconciler.model.effect import CoinOutput, DataOutput, Draft, PaymentOutput, RestOutput, TokenOutput
 from reconciler.model.errors import Invariant, LocalProtocolError, RemoteProtocolError
 from reconciler.model.ref import Outpoint
 from reconciler.wire.bytesio import varint
@@ -17,6 +17,8 @@ from reconciler.wire.keys import hash160, public_key, sign_digest
 from reconciler.wire.script import decode_pushdrop, is_p2pkh, op_return, push, unlock_p2pkh, unlock_pushdrop
 from reconciler.wire.tx import DEFAULT_FLAGS, Tx, TxIn, TxOut, sighash
 
+# An output whose value is known before the coins are.
+Named = TokenOutput | DataOutput | CoinOutput | PaymentOutput
 # The longest DER signature with a low S, and the same with its sighash byte.
 SIGNATURE_SIZE = 71
 _WITH_FLAGS = bytes(SIGNATURE_SIZE + 1)
@@ -39,11 +41,21 @@ class Priced:
 
 
 def size(draft: Draft) -> int:
-    """Bytes of the finished transaction at most, its one change output included."""
+    """Bytes of the finished transaction at most, its one last output, change or rest, included."""
     inputs = len(draft.inputs) * _input_size(_UNLOCK_TOKEN) + draft.coins * _input_size(_UNLOCK_COIN)
-    outputs = sum(_output_size(_script_size(output)) for output in draft.outputs) + _output_size(_P2PKH_SIZE)
-    counts = len(varint(len(draft.inputs) + draft.coins)) + len(varint(len(draft.outputs) + 1))
+    named, rest = _parts(draft)
+    last = _P2PKH_SIZE if rest is None else len(rest.script)
+    outputs = sum(_output_size(_script_size(output)) for output in named) + _output_size(last)
+    counts = len(varint(len(draft.inputs) + draft.coins)) + len(varint(len(named) + 1))
     return 4 + counts + inputs + outputs + 4
+
+
+def _parts(draft: Draft) -> tuple[tuple[Named, ...], RestOutput | None]:
+    """The outputs whose value the draft names, and the one that takes what is left, if that is not change."""
+    rests = [output for output in draft.outputs if isinstance(output, RestOutput)]
+    if rests and (len(rests) > 1 or draft.outputs[-1] is not rests[0]):
+        raise LocalProtocolError("bad-draft", "cannot build a draft whose rest is not its one last output")
+    return tuple(output for output in draft.outputs if not isinstance(output, RestOutput)), rests[0] if rests else None
 
 
 def _input_size(unlock: int) -> int:
@@ -54,7 +66,7 @@ def _output_size(script: int) -> int:
     return 8 + len(varint(script)) + script
 
 
-def _script_size(output: TokenOutput | DataOutput | CoinOutput | PaymentOutput) -> int:
+def _script_size(output: Named) -> int:
     if isinstance(output, CoinOutput):
         return _P2PKH_SIZE
     if isinstance(output, PaymentOutput):
@@ -73,12 +85,12 @@ def price(draft: Draft, spent: Sequence[int]) -> Priced:
     if len(spent) != len(draft.inputs):
         raise LocalProtocolError("bad-draft", f"cannot price {len(draft.inputs)} token inputs with {len(spent)} amounts")
     fee = draft.rate.fee(size(draft))
-    created = sum(_satoshis(output) for output in draft.outputs)
+    created = sum(_satoshis(output) for output in _parts(draft)[0])
     tokens = sum(output.satoshis for output in draft.outputs if isinstance(output, TokenOutput))
     return Priced(fee, tokens - sum(spent), max(fee + created - sum(spent) + 1, 1))
 
 
-def _satoshis(output: TokenOutput | DataOutput | CoinOutput | PaymentOutput) -> int:
+def _satoshis(output: Named) -> int:
     return 0 if isinstance(output, DataOutput) else output.satoshis
 
 
@@ -96,7 +108,7 @@ def assemble(
 
     `funding` are (outpoint, satoshis, script) of the coins, `spent` (satoshis, script) of the token inputs,
     `token_scripts` the finished scripts of the token outputs. `change_script` also locks coin outputs: both are the purse's.
-    Change is the last output. LocalProtocolError when the coins do not pay for it.
+    Change, or the rest, is the last output. LocalProtocolError when the coins do not pay for it.
     """
     tokens = sum(isinstance(output, TokenOutput) for output in draft.outputs)
     if (len(funding), len(token_scripts)) != (draft.coins, tokens):
@@ -107,16 +119,17 @@ def assemble(
     if held < cost.need:
         raise LocalProtocolError("short-coins", f"cannot pay {cost.need} satoshis with coins of {held}")
     scripts = iter(token_scripts)
-    outputs = [_output(output, scripts, change_script) for output in draft.outputs]
+    named, rest = _parts(draft)
+    outputs = [_output(output, scripts, change_script) for output in named]
     change = held + sum(satoshis for satoshis, _ in spent) - sum(output.satoshis for output in outputs) - cost.fee
-    outputs.append(TxOut(change, change_script))
+    outputs.append(TxOut(change, change_script if rest is None else rest.script))
     sources = (*(TxOut(*one) for one in spent), *(TxOut(satoshis, script) for _, satoshis, script in funding))
     points = [one.outpoint for one in draft.inputs] + [outpoint for outpoint, _, _ in funding]
     _check(points, sources, outputs, cost.fee)
     return Tx(tuple(TxIn(point.txid, point.vout) for point in points), tuple(outputs)), sources
 
 
-def _output(output: TokenOutput | DataOutput | CoinOutput | PaymentOutput, token_scripts: Iterator[bytes], purse: bytes) -> TxOut:
+def _output(output: Named, token_scripts: Iterator[bytes], purse: bytes) -> TxOut:
     if isinstance(output, DataOutput):
         return TxOut(0, op_return(output.pushes))
     if isinstance(output, CoinOutput):
@@ -138,8 +151,21 @@ def _check(points: Sequence[Outpoint], sources: Sequence[TxOut], outputs: Sequen
         raise Invariant("unbalanced", f"cannot build the transaction: {left} satoshis are left over for a fee of {fee}")
 
 
-def sign_inputs(tx: Tx, sources: Sequence[TxOut], secrets: Sequence[bytes]) -> Tx:
-    """The transaction with every input unlocked; one secret per input, in order.
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """A key that signs a 32-byte digest (DER), wherever its secret is."""
+
+    public: bytes
+    sign: Callable[[bytes], bytes]
+
+
+def hand_of(secret: bytes) -> Hand:
+    """The hand of a secret that is here."""
+    return Hand(public_key(secret), lambda digest: sign_digest(secret, digest))
+
+
+def sign_inputs(tx: Tx, sources: Sequence[TxOut], secrets: Sequence[bytes | Hand]) -> Tx:
+    """The transaction with every input unlocked; one secret, or hand, per input, in order.
 
     The source script says how: P2PKH or PushDrop. LocalProtocolError when it is neither, or when the secret is not
     the one it is locked to.
@@ -151,14 +177,15 @@ def sign_inputs(tx: Tx, sources: Sequence[TxOut], secrets: Sequence[bytes]) -> T
     return replace(tx, inputs=tuple(replace(one, script=script) for one, script in zip(tx.inputs, scripts, strict=True)))
 
 
-def _unlock(tx: Tx, index: int, source: TxOut, secret: bytes) -> bytes:
-    public = public_key(secret)
+def _unlock(tx: Tx, index: int, source: TxOut, secret: bytes | Hand) -> bytes:
+    hand = secret if isinstance(secret, Hand) else hand_of(secret)
+    public = hand.public
     payment = is_p2pkh(source.script)
     owned = hash160(public) == source.script[3:23] if payment else public == _token_key(source.script)
     if not owned:
         raise LocalProtocolError("wrong-key", f"cannot sign input {index}: its output is locked to another key")
     digest = sighash(tx, index, source.script, source.satoshis)
-    signature = sign_digest(secret, digest) + bytes([DEFAULT_FLAGS])
+    signature = hand.sign(digest) + bytes([DEFAULT_FLAGS])
     return unlock_p2pkh(signature, public) if payment else unlock_pushdrop(signature)
 
 

@@ -19,6 +19,9 @@ from reconciler.model.errors import RemoteProtocolError
 # Above this an integer does not survive a JavaScript peer (2**53 - 1).
 MAX_SAFE = 9_007_199_254_740_991
 _HEX = frozenset("0123456789abcdef")
+# Three bytes of text can be an object of two hundred bytes in memory. No answer we ask for has as many objects, arrays and texts.
+MAX_CONTAINERS = 250_000
+MAX_TEXTS = 500_000
 
 
 def parse(body: bytes, what: str) -> Json:
@@ -33,6 +36,8 @@ def parse(body: bytes, what: str) -> Json:
     def constant(name: str) -> NoReturn:
         raise RemoteProtocolError(f"cannot read {what}: {name} is not JSON")
 
+    if body.count(b"[") + body.count(b"{") > MAX_CONTAINERS or body.count(b'"') > 2 * MAX_TEXTS:
+        raise RemoteProtocolError(f"cannot read {what}: it has too many parts", code="too-many-items")
     try:
         return json.loads(body.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
     except (ValueError, RecursionError) as fault:

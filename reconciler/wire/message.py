@@ -49,7 +49,12 @@ def sign_message(secret: bytes, message: bytes, key_id: bytes) -> bytes:
     if len(key_id) != KEY_ID_SIZE:
         raise LocalProtocolError("key-id", f"cannot sign with a key ID of {len(key_id)} bytes", hint="32 bytes")
     child = child_secret(secret, ANYONE, _invoice(key_id))
-    return VERSION + public_key(secret) + b"\x00" + key_id + sign(child, message)
+    return write_message(public_key(secret), key_id, sign(child, message))
+
+
+def write_message(signer: bytes, key_id: bytes, signature: bytes) -> bytes:
+    """The parts of a signature that anyone may verify, put together."""
+    return VERSION + signer + b"\x00" + key_id + signature
 
 
 def parse_message(signature: bytes) -> SignedMessage:
@@ -80,5 +85,10 @@ def verify_message(signature: bytes, message: bytes, verifier_secret: bytes | No
     return found.signer
 
 
+def name_of(key_id: bytes) -> str:
+    """The key ID of BRC-43 that the 32 bytes stand for."""
+    return base64.b64encode(key_id).decode()
+
+
 def _invoice(key_id: bytes) -> str:
-    return invoice(PROTOCOL, base64.b64encode(key_id).decode())
+    return invoice(PROTOCOL, name_of(key_id))

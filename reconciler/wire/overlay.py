@@ -21,6 +21,9 @@ OCTETS, JSON = "application/octet-stream", "application/json"
 OUTPUT_LIST = "output-list"
 # A shared BEEF may speak for many tokens and all they descend from; single ones keep the tighter bound of the parser.
 MAX_SHARED_TXS = 100_000
+# What tokens have in common stands once in a shared BEEF and once more in the own BEEF of each. Real answers unfold to a few
+# times their size; one long ancestor under a hundred thousand tokens would fill any memory.
+UNFOLDED = 16 * 1024 * 1024
 _U32 = 0xFFFFFFFF
 _LEAST_OUTPUT = 34  # txid, index, context length
 
@@ -167,7 +170,14 @@ def _parse_aggregated(body: bytes) -> tuple[Answer, ...]:
     if not found:  # a BEEF of nothing follows, or nothing at all
         return ()
     shared = parse_beef(reader.take(reader.left), MAX_SHARED_TXS)
-    own = {txid: _own_beef(shared, txid) for txid, _, _ in found}
+    own, room = {}, UNFOLDED + 4 * len(body)
+    for txid in dict.fromkeys(txid for txid, _, _ in found):
+        own[txid] = _own_beef(shared, txid)
+        room -= len(own[txid])
+        if room < 0:
+            raise RemoteProtocolError(
+                f"cannot read the aggregated lookup answer: {len(body)} bytes unfold to too many", code="too-large"
+            )
     for txid, vout, _ in found:
         _require_output(shared, txid, vout)
     return tuple(Answer(txid, vout, own[txid], context) for txid, vout, context in found)

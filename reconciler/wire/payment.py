@@ -44,9 +44,12 @@ REFUSALS: Mapping[str, str] = {
     "ERR_WRONG_SCRIPT": f"output {OUTPUT} is locked to another key",
     "ERR_UNDERPAID": f"output {OUTPUT} holds less than the price",
     "ERR_UNPROVEN": "the transaction could not be verified",
+    "ERR_DOUBLE_SPEND": "another transaction spends the same coins",
+    "ERR_NOT_DUE": "nothing is due: this was paid for already",
 }
-# Refusals after which the payee has nothing and never will: another payment may be made. ERR_PAYMENT_REUSED is none of them.
-UNTAKEN = frozenset(REFUSALS) - {"ERR_PAYMENT_REUSED"}
+# Refusals after which the payee has nothing and never will: another payment may be made. One that was used is none of them, nor
+# one whose rival may yet lose.
+UNTAKEN = frozenset(REFUSALS) - {"ERR_PAYMENT_REUSED", "ERR_DOUBLE_SPEND"}
 
 
 @dataclass(frozen=True, slots=True)

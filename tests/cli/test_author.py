@@ -61,6 +61,12 @@ def test_init_points_at_a_network_and_at_a_key_that_exists(tmp_path: Path) -> No
     network = yaml.safe_load((tmp_path / "a/network.yaml").read_text())
     assert (network["spec"]["chain"], network["spec"]["overlays"][0]["url"]) == ("main", "https://overlay.example.com")
     run("validate", "a", cwd=tmp_path)
+    # A test network takes one word, and has somebody to send to and headers to check against.
+    run("init", "t", "--network", "test", "--overlay-url", "https://overlay.example.com", cwd=tmp_path)
+    test = yaml.safe_load((tmp_path / "t/network.yaml").read_text())["spec"]
+    assert test["chain"] == "test" and test["headers"]["url"].startswith("https://")
+    assert [one["url"].startswith("https://testnet.") for one in test["broadcasters"]] == [True]
+    run("validate", "t", cwd=tmp_path)
     ran = run("init", "b", *words, "11" * 32, cwd=tmp_path, expect=1)
     assert "cannot take a key from the command line" in ran.err and "11" * 32 not in ran.err + ran.out
     assert not (tmp_path / "b").exists()
@@ -268,6 +274,30 @@ def test_version_and_completion(tmp_path: Path) -> None:
     assert run(cwd=tmp_path, env=asked).out.split() == ["validate"]
 
 
-@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").iterdir() if path.is_dir()))
-def test_the_examples_are_valid_in_every_environment(example: str) -> None:
-    run("validate", "--all", "--strict", cwd=ROOT / "examples" / example)
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").rglob("reconciler.yaml")), ids=lambda path: path.parent.name)
+def test_the_examples_are_valid_in_every_environment(example: Path) -> None:
+    run("validate", "--all", "--strict", cwd=example.parent)
+
+
+@pytest.mark.row("P-REG-17", "P-PAY-28")
+def test_explain_shows_the_arithmetic_of_a_price(cli: Cli, repo: Path) -> None:
+    cli("new", "priceplan", "by-the-minute", "--model", "per-minute", "--rate", "15sat", "--to", "prices.yaml")
+    cli(
+        "set",
+        "priceplan/by-the-minute",
+        'tiers=[{"from": 600, "rate": "12sat"}]',
+        "free.units=1",
+        'tierDiscounts={"premium": "10%"}',
+    )
+    words = ("explain", "--price", "priceplan/by-the-minute", "--units", "600", "--tier", "premium")
+    assert cli(*words).out.splitlines() == [
+        "1 minute free                         0 sat",
+        "598 minutes at 15 sat             8,970 sat",
+        "1 minute at 12 sat (from 600 on)     12 sat",
+        "10% off for premium                -898 sat",
+        "to pay                            8,084 sat",
+    ]
+    assert cli(*words, "--used", "1000", "-o", "json").json["satoshis"] == 6480
+    assert cli("explain", "--price", "dataset/btc-daily").out.splitlines()[-1] == "to pay              5,000 sat"
+    assert "cannot price PricePlan/none: no manifest declares it" in cli("explain", "--price", "priceplan/none", expect=1).err
+    assert "cannot price Identity/corner-desk: it has no price" in cli("explain", "--price", "identity/corner-desk", expect=1).err

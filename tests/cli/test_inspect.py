@@ -188,6 +188,15 @@ def test_doctor_is_content_with_a_healthy_repository(shop: Producer) -> None:
     assert text.rstrip().endswith("checks, all well") and "FAIL" not in text
 
 
+@pytest.mark.row("P-TRB-03")
+def test_doctor_looks_at_one_network_without_key_or_ledger(shop: Producer) -> None:
+    unknown = shop("doctor", "--network", "nowhere", expect=1).err
+    name = unknown.split("there are ")[1].split()[0].rstrip(",")
+    found = checks(shop("doctor", "--network", name, "-o", "json", env={"DESK_KEY": "", "WALLET_KEY": ""}).json)
+    assert {"overlay overlay-1", "storage eu1", "broadcaster arc", "headers", "clock"} <= set(found)
+    assert "serves" in found["overlay overlay-1"]["detail"] and not {"ledger", "purse", "key wallet"} & set(found)
+
+
 @pytest.mark.row("P-TRB-01")
 def test_doctor_names_a_key_that_is_not_there(shop: Producer) -> None:
     ran = shop("doctor", "-o", "json", env={"DESK_KEY": ""}, expect=1)

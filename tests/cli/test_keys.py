@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters.keyfile import unseal
+from reconciler.cli.qr import drawn
 from reconciler.devnet import control
 from reconciler.wire import keys
 from reconciler.wire.script import p2pkh
@@ -149,3 +150,28 @@ def test_a_network_that_is_away_is_said_plainly(cli: Cli) -> None:
     cli("set", "network/local", 'broadcasters=[{name: arc, url: "http://127.0.0.1:9"}]')
     ran = cli("wallet", "fund", expect=3)
     assert "cannot reach http://127.0.0.1:9" in ran.err and "devnet up" in ran.err
+
+
+def test_the_address_is_a_link_and_a_picture_of_it(shop: Shop) -> None:
+    asked = shop("wallet", "address", "--satoshis", "1000", "-o", "json").json
+    assert asked["uri"] == f"bitcoin:{asked['address']}?sv&amount=0.00001"
+    plain, *more = shop("wallet", "address", "--satoshis", "1000", "--qr").out.splitlines()
+    assert (plain, more[0]) == (asked["address"], asked["uri"])
+    assert "\n".join(more[1:]) == drawn(asked["uri"], colour=False)
+
+
+def test_coins_are_merged_and_the_purse_is_emptied_only_when_asked_for(shop: Shop) -> None:
+    for satoshis in ("300", "400"):
+        shop("wallet", "fund", "--satoshis", satoshis)
+    unasked = shop("wallet", "consolidate", "--below", "500", expect=1)
+    assert "cannot merge coins without asking" in unasked.err and "2 coins, 700 sat -> 1 of" in unasked.err
+    merged = shop("wallet", "consolidate", "--below", "500", "--yes", "-o", "json").json
+    assert (merged["coins"], merged["satoshis"]) == (2, 700 - merged["fee"])
+    free = shop("wallet", "balance", "-o", "json").json["devnet"]["free"]
+    stranger = keys.address(keys.public_key(os.urandom(32)), "devnet")
+    assert "is an address of main" in shop("wallet", "sweep", "1BoatSLRHtKNngkdXEeobR76b53LETtpyT", "--yes", expect=1).err
+    shown = shop("wallet", "sweep", stranger, "--dry-run", "-o", "json").json
+    assert shown["transactions"] == [] and shop("wallet", "balance", "-o", "json").json["devnet"]["free"] == free
+    swept = shop("wallet", "sweep", stranger, "--yes", "-o", "json").json
+    assert len(swept["transactions"]) == 1 and swept["satoshis"] + swept["fee"] + swept["left"]["satoshis"] == free
+    assert "nothing to do" in shop("wallet", "sweep", stranger, "--yes").err

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from starlette.routing import Route
 from reconciler.devnet import control
 from reconciler.devnet.clock import VirtualClock, run
 from reconciler.devnet.config import Config
-from reconciler.devnet.purse import Purse, Token
 from reconciler.devnet.serve import Listener
 from reconciler.devnet.world import Plan, World
 from reconciler.model.change import FeeRate
@@ -27,10 +26,10 @@ from reconciler.model.ref import Outpoint
 from reconciler.wire import advert, arc, descriptor, headers, overlay, storage, uhrp
 from reconciler.wire.beef import parse_beef, write_beef
 from reconciler.wire.bump import from_block, parse_bump
-from reconciler.wire.keys import ANYONE, invoice, public_key, sha256, sign
 from reconciler.wire.proof import verify_beef
-from reconciler.wire.script import p2pkh, pushdrop
+from reconciler.wire.script import p2pkh
 from reconciler.wire.tx import Tx, TxIn, TxOut, extended
+from tests.conformance import producer as conformance
 
 RATE = FeeRate(100)
 PLAN = Plan(overlays=(("overlay-1", "EU"), ("overlay-2", "US")), storage=(("eu1", "EU"), ("us1", "US")))
@@ -169,58 +168,14 @@ def everywhere(scenario: Callable[[Net], Awaitable[None]]) -> Callable[[Any], No
     return test
 
 
-class Producer:
-    """A key, a coin and the transactions made with them; every scenario has one of its own."""
-
-    def __init__(self, name: str) -> None:
-        self.secret = sha256(name.encode())
-        self.identity = public_key(self.secret)
-        self.purse = Purse(self.secret)
-        self.parts: dict[str, tuple[bytes, bytes]] = {}
-        self.coins: list[tuple[Outpoint, int]] = []
+class Producer(conformance.Producer):
+    """A producer whose coins come over HTTP; every scenario has one of its own."""
 
     async def fund(self, net: Net, satoshis: int = 100_000) -> Outpoint:
         coin = await net.switch("arc", "faucet", lockingScript=self.purse.script.hex(), satoshis=satoshis)
-        self.learn(bytes.fromhex(coin["beef"]))
         at = Outpoint(coin["txid"], coin["vout"])
-        self.coins.append((at, satoshis))
+        self.take(at, bytes.fromhex(coin["beef"]), satoshis)
         return at
-
-    def learn(self, data: bytes) -> None:
-        beef = parse_beef(data)
-        for txid in beef.txs:
-            part = beef.part(txid)
-            assert part is not None
-            self.parts[txid] = part
-
-    def pay(self, *outputs: TxOut, tokens: Sequence[Token] = (), rate: FeeRate = RATE) -> Tx:
-        at, satoshis = self.coins.pop(0)
-        tx = self.purse.pay(at, satoshis, outputs, rate, tokens)
-        self.parts[tx.txid] = (tx.raw, b"")
-        self.coins.append((Outpoint(tx.txid, len(outputs)), tx.outputs[-1].satoshis))
-        return tx
-
-    def beef(self, tx: Tx) -> bytes:
-        return write_beef(tx.txid, self.parts.get)
-
-    def locked(self, protocol: str, key_id: str) -> bytes:
-        return self.purse.child(invoice(protocol, key_id), ANYONE)
-
-    def script(self, fields: tuple[bytes, ...], protocol: str, key_id: str) -> bytes:
-        secret = self.locked(protocol, key_id)
-        return pushdrop(fields, public_key(secret), sign(secret, b"".join(fields)))
-
-    def ship(self, topic: str, domain: str = "https://producer.example") -> TxOut:
-        fields = advert.fields(advert.Advert("SHIP", self.identity, domain, topic))
-        return TxOut(1, self.script(fields, *advert.lock_of("SHIP")))
-
-    def describe(self, subject: str, version: int = 1, text: str = "v1") -> TxOut:
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        said = descriptor.Descriptor(self.identity, subject, digest, "https://producer.example/d.json", version)
-        return TxOut(1, self.script(descriptor.fields(said), *descriptor.lock_of(subject)))
-
-    def token(self, tx: Tx, vout: int, protocol: str, key_id: str) -> Token:
-        return Token(Outpoint(tx.txid, vout), tx.outputs[vout], self.locked(protocol, key_id))
 
 
 def accepted(answer: arc.TxState | arc.Problem, status: str = "SEEN_ON_NETWORK") -> arc.TxState:
@@ -447,46 +402,14 @@ async def test_merkle_roots_are_paged(net: Net) -> None:
 
 
 @everywhere
-async def test_a_token_is_admitted_found_replaced_and_revoked(net: Net) -> None:
-    producer = Producer("tokens")
-    await producer.fund(net)
-    topic = advert.lock_of("SHIP")
-    query = advert.query("SHIP", identity=producer.identity)
-    one = producer.pay(producer.ship("tm_first"), TxOut(1, b"\x6a"))
-    assert (await net.submit(producer.beef(one), "tm_ship"))["tm_ship"] == overlay.Admittance((0,), ())
-    assert (await net.submit(producer.beef(one), "tm_ship"))["tm_ship"] == overlay.Admittance()  # a duplicate
-    found = await net.lookup("ls_ship", query)
-    assert [(answer.txid, answer.vout) for answer in found] == [(one.txid, 0)]
-    assert await net.lookup("ls_ship", query, host="overlay-2") == ()  # nodes do not talk to each other
-    two = producer.pay(producer.ship("tm_first"), tokens=[producer.token(one, 0, *topic)])
-    assert (await net.submit(producer.beef(two), "tm_ship"))["tm_ship"] == overlay.Admittance((0,), ())
-    assert [answer.txid for answer in await net.lookup("ls_ship", query)] == [two.txid]
-    gone = producer.pay(tokens=[producer.token(two, 0, *topic)])
-    assert (await net.submit(producer.beef(gone), "tm_ship"))["tm_ship"] == overlay.Admittance()  # a pure revocation
-    assert await net.lookup("ls_ship", query) == ()
-
-
-@everywhere
-async def test_a_second_identical_advertisement_stays_invisible(net: Net) -> None:
-    producer = Producer("duplicates")
-    await producer.fund(net)
-    query = advert.query("SHIP", identity=producer.identity)
-    one, two = producer.pay(producer.ship("tm_same")), producer.pay(producer.ship("tm_same"))
-    await net.submit(producer.beef(one), "tm_ship")
-    assert (await net.submit(producer.beef(two), "tm_ship"))["tm_ship"].admit == (0,)
-    assert [answer.txid for answer in await net.lookup("ls_ship", query)] == [one.txid]
-    gone = producer.pay(tokens=[producer.token(one, 0, *advert.lock_of("SHIP"))])
-    await net.submit(producer.beef(gone), "tm_ship")
-    assert await net.lookup("ls_ship", query) == ()
-
-
-@everywhere
 async def test_descriptors_keep_their_earlier_versions(net: Net) -> None:
     producer = Producer("descriptors")
     await producer.fund(net)
     lock = descriptor.lock_of("Dataset/btc")
     one = producer.pay(producer.describe("Dataset/btc", 1), producer.describe("Dataset/eth", 1))
     assert (await net.submit(producer.beef(one), "tm_producer"))["tm_producer"].admit == (0, 1)
+    everything = descriptor.Query(identity=producer.identity.hex()).json()
+    assert await net.lookup("ls_producer", everything, host="overlay-2") == (), "nodes do not talk to each other"
     two = producer.pay(producer.describe("Dataset/btc", 2, "v2"), tokens=[producer.token(one, 0, *lock)])
     assert (await net.submit(producer.beef(two), "tm_producer"))["tm_producer"] == overlay.Admittance((0,), (0,))
     query = descriptor.Query(identity=producer.identity.hex(), kind="Dataset", ascending=True).json()
@@ -515,53 +438,6 @@ async def test_lookup_answers_carry_todays_proofs(net: Net) -> None:
         (after,) = await net.lookup("ls_producer", query, aggregated=aggregated)
         entries = parse_beef(after.beef).txs
         assert list(entries) == [tx.txid] and entries[tx.txid].bump is not None
-
-
-@everywhere
-async def test_what_an_overlay_node_refuses(net: Net) -> None:
-    producer = Producer("overlay refusals")
-    await producer.fund(net)
-    tx = producer.pay(producer.ship("tm_refused"))
-    beef, octets = producer.beef(tx), {"content-type": overlay.OCTETS}
-
-    async def said(path: str, status: int = 400, **more: Any) -> str:
-        answer = await net.post("overlay-1", path, **more)
-        assert answer.status_code == status, answer.text
-        return overlay.parse_refusal(answer.content)
-
-    topics = {**octets, "x-topics": '["tm_ship","tm_nowhere"]'}
-    assert await said("/submit", content=beef, headers=topics) == "This server does not support this topic: tm_nowhere"
-    assert await net.lookup("ls_ship", advert.query("SHIP", identity=producer.identity)) == ()
-    assert await said("/submit", content=beef, headers=octets)
-    assert await said("/submit", content=beef, headers={**octets, "x-topics": "tm_ship"})
-    assert await said("/submit", content=beef, headers={"content-type": "text/plain", "x-topics": '["tm_ship"]'})
-    assert await said("/submit", content=b"junk", headers={**octets, "x-topics": '["tm_ship"]'})
-    unsigned = replace(tx, inputs=(replace(tx.inputs[0], script=b"\x51"),))
-    producer.parts[unsigned.txid] = (unsigned.raw, b"")
-    lie = producer.beef(unsigned)
-    spv = await said("/submit", content=lie, headers={**octets, "x-topics": '["tm_ship"]'})
-    assert spv.startswith("Unable to verify SPV information.")
-    empty = await net.post("overlay-1", "/submit", content=beef, headers={**octets, "x-topics": "[]"})
-    assert (empty.status_code, empty.json()) == (200, {})
-    assert (
-        await said("/lookup", json={"service": "ls_nothing", "query": {}}) == "Lookup service not found for provider: ls_nothing "
-    )
-    assert await said("/lookup", json={"service": "ls_ship"})
-    assert "array of strings" in await said("/lookup", json={"service": "ls_ship", "query": {"topics": "tm_x"}})
-    assert await said("/lookup", json={"service": "ls_uhrp", "query": {}})
-
-
-@everywhere
-async def test_a_node_lists_documents_and_reports_its_health(net: Net) -> None:
-    assert overlay.parse_listing((await net.get("overlay-1", "/listTopicManagers")).content) == (
-        "tm_producer", "tm_ship", "tm_slap", "tm_uhrp",
-    )  # fmt: skip
-    assert "ls_producer" in overlay.parse_listing((await net.get("overlay-1", "/listLookupServiceProviders")).content)
-    page = await net.get("overlay-1", "/getDocumentationForTopicManager", params={"manager": "tm_uhrp"})
-    assert page.status_code == 200 and "tm_uhrp" in page.text
-    health = await net.get("overlay-1", "/health", headers={"origin": "https://anywhere.example"})
-    assert overlay.healthy(health.status_code, health.content)
-    assert health.headers["access-control-allow-origin"] == "*"
 
 
 @everywhere

@@ -21,8 +21,9 @@ from reconciler.adapters.git_local import local
 from reconciler.adapters.git_mirror import Mirror, Target
 from reconciler.adapters.git_source import PIN, GitSource, follow
 from reconciler.adapters.sql.ledger import open_ledger
-from reconciler.compose import _pushes, workspace
+from reconciler.compose import workspace
 from reconciler.devnet.clock import VirtualClock, run
+from reconciler.doors import pushes
 from reconciler.model.errors import Conflict, GuardRefused, ReconcilerError, Refused, Unavailable
 from reconciler.model.status import Truth
 from reconciler.ports import Ledger
@@ -638,7 +639,7 @@ def test_a_push_at_the_door_makes_the_daemon_ask(tmp_path: Path, origin: Remote,
             source = space.ports.source
             await source.refresh()
             metrics = Metrics()
-            async with _pushes(space, metrics):
+            async with pushes(space.settings, source, metrics):
                 hints = source.revisions()
                 waiting = asyncio.ensure_future(anext(hints))
                 body = json.dumps({"ref": "refs/heads/main"}).encode()

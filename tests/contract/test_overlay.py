@@ -102,10 +102,13 @@ def test_submitting_again_answers_empty_and_a_revocation_too(bench: Bench) -> No
     assert bench.find(topics=["tm_one"]) == ()
 
 
-def test_a_topic_the_node_does_not_host_is_refused_in_its_words(bench: Bench) -> None:
+def test_a_topic_the_node_does_not_host_is_left_out_or_refused_in_its_words(bench: Bench) -> None:
     _, beef = bench.ship("tm_one")
+    assert bench.run(bench.overlay.submit(NODE, beef, ["tm_ship", "tm_nowhere"])) == {"tm_ship": (0,)}
     with pytest.raises(Refused, match=r"overlay-1\.devnet says: .*tm_nowhere"):
-        bench.run(bench.overlay.submit(NODE, beef, ["tm_ship", "tm_nowhere"]))
+        bench.run(bench.overlay.submit(NODE, beef, ["tm_nowhere"]))
+    with pytest.raises(Refused, match=r"overlay-1\.devnet says: .*tm_nowhere"):
+        bench.run(bench.overlay.submit(NODE, beef, ["tm_nowhere", "tm_neither"]))
     with pytest.raises(Refused, match="ls_nowhere"):
         bench.run(bench.overlay.lookup(NODE, "ls_nowhere", {}))
     with pytest.raises(LocalProtocolError, match="not a legal topic name"):

@@ -92,7 +92,7 @@ class Process:
         plan = space.surveyor.plan(survey, self.limits)
         if plan.refusals:
             raise Violation(f"refused: {plan.refusals}")
-        remember(space.ports, survey.loaded.desired, survey.recorded)
+        remember(space.ports, survey.loaded.desired, survey.recorded, plan)
         if plan.acting:
             await Executor(space.runner, plan, self.parallelism).run()
         return plan

@@ -17,11 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from reconciler.cli import exits, saved_plan
 from reconciler.compose import Workspace
 from reconciler.engine.daemon import Daemon
 from reconciler.engine.execute import Executor
 from reconciler.engine.handlers import Handlers
 from reconciler.engine.review import status_of
+from reconciler.model.errors import Conflict
 from reconciler.model.plan import Plan
 from reconciler.model.review import State
 from reconciler.model.standing import Standing
@@ -189,6 +191,38 @@ def test_a_commit_is_a_deployment_and_a_bad_one_keeps_the_last_good(
             assert (first, "success") in states and (second, "success") in states
             assert "price.yaml:" in next(text for commit, state, text in reviewer.statuses if state == "failure")
             assert TOKEN not in caplog.text
+
+    play(scene, desk.world.clock)
+
+
+def test_a_saved_plan_of_an_older_head_is_stale(desk: Scene, origin: Remote, tmp_path: Path) -> None:
+    origin.push(MANIFESTS)
+    file = tmp_path / "plan.json"
+
+    def refused(space: Workspace) -> str:
+        """What the verb that applies a saved plan says of it; empty when it would be carried out."""
+        try:
+            saved_plan.check(space, saved_plan.read(file), None, frozenset())
+        except Conflict as error:
+            return f"{error.code}: {error.message}"
+        return ""
+
+    async def scene() -> None:
+        await desk.fund()
+        async with desk.open() as space:
+            plan = await desk.plan(space)
+            saved_plan.save(plan, file)
+            assert refused(space) == ""
+        newer = origin.push({"producers/price.yaml": FULL["price.yaml"].replace("25sat", "30sat")})
+        async with desk.open() as space:
+            await space.ports.source.refresh()
+            assert (
+                refused(space) == f"stale: cannot apply this plan: it was made for {plan.revision}, and main@{newer} is in force"
+            )
+            assert exits.code_of(Conflict("stale", "")) == exits.STALE == 5
+        async with desk.open() as space:
+            saved_plan.save(await desk.plan(space), file)
+            assert refused(space) == "", "the plan of the new head passes"
 
     play(scene, desk.world.clock)
 

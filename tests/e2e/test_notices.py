@@ -19,6 +19,8 @@ from reconciler.compose import Workspace
 from reconciler.engine.dispatch import KEY, PATIENCE
 from reconciler.engine.handlers import Handlers
 from reconciler.engine.notices import Severity, sinks_of
+from reconciler.gateway.measure import refresher
+from reconciler.telemetry import Metrics
 from tests.e2e.scene import ANYTHING_GOES, DATASET, PRICE, Scene, play
 
 WALLET = "wallet: {key: {file: .keys/wallet.json}}\n"
@@ -338,3 +340,43 @@ def test_the_settings_say_what_is_wrong_with_a_sink() -> None:
         sinks_of([good, good])
     with pytest.raises(Refused, match="has 2 ways to go"):
         sinks_of([{**good, "command": {"run": ["x"]}}])
+
+
+def test_a_purse_that_runs_low_is_told_once_and_so_is_that_it_was_filled(scene: Scene, told: Hook) -> None:
+    settings(scene, POST)
+    declared = scene.root.joinpath("network.yaml").read_text()
+    for path in scene.root.glob("*.yaml"):
+        if path.name not in ("reconciler.yaml", "network.yaml"):
+            path.unlink()
+
+    def least(bound: str) -> None:
+        scene.write({"network.yaml": declared + bound})
+
+    async def passes(space: Workspace) -> list[tuple[str, str, str, str]]:
+        told.got.clear()
+        await work(space)
+        for _ in range(2):
+            await work(space, "confirm")
+        await deliver(space)
+        said = [one for one in told.said() if one["condition"] == "Funded"]
+        return [(one["resource"], one["before"], one["reason"], one["severity"]) for one in said]
+
+    async def main() -> None:
+        await scene.fund(4_000)
+        least("  wallet: {minBalance: 5000sat}\n")
+        async with scene.open() as space:
+            assert await passes(space) == [("Network/local", "Unknown", "LowBalance", "warning")]
+            metrics = Metrics()
+            refresher(metrics, handlers(space), space.outlets.dispatcher.outbox, dict)()  # type: ignore[union-attr]
+            assert b'reconciler_wallet_satoshis{chain="devnet",state="free"} 4000.0' in metrics.exposition()
+        await scene.fund(1_000)
+        async with scene.open() as space:
+            assert await passes(space) == [("Network/local", "False", "Sufficient", "info")]
+        least("  wallet: {minBalance: 5001sat}\n")
+        async with scene.open() as space:
+            assert await passes(space) == [("Network/local", "True", "LowBalance", "warning")]
+        least("")
+        async with scene.open() as space:
+            assert await passes(space) == [("Network/local", "False", "NoMinimum", "info")]
+
+    play(main, scene.world.clock)

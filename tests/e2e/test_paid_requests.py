@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,14 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from reconciler.adapters.auth import Introduced
-from reconciler.adapters.chain import ArcChain
-from reconciler.adapters.headers import HeaderSources
 from reconciler.adapters.http import Answer, Http, Request
-from reconciler.adapters.keystore import KeyStore
 from reconciler.adapters.purse import Purse
-from reconciler.adapters.sql.ledger import open_ledger
-from reconciler.adapters.wallet import FUNDING, LocalWallet
-from reconciler.devnet.clock import SeededEntropy
+from reconciler.adapters.wallet import FUNDING
 from reconciler.devnet.network import Fault, Trouble
 from reconciler.devnet.world import World
 from reconciler.engine import till as tills
@@ -41,6 +35,7 @@ from reconciler.ports import Coin, Ports, StoredTx
 from reconciler.wire import keys, payment
 from reconciler.wire.beef import parse_beef, write_beef
 from reconciler.wire.tx import parse_tx
+from tests.e2e.market import side
 from tests.e2e.scene import NETWORK, play
 
 PRICE = 100
@@ -79,28 +74,6 @@ class Market:
         http = Http(self.world.clock, transport=self.world.transport())
         http.conversation = Introduced(http, self.buyer.wallet.speaker, self.buyer.entropy, self.purse)
         return replace(self, http=http)
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty ledger to begin from: to migrate one costs more than a scene."""
-    place = tmp_path_factory.mktemp("empty") / "ledger.db"
-    open_ledger(place)[0].close()
-    return place
-
-
-@contextmanager
-def side(world: World, place: Path, empty: Path, secret: str, seed: int) -> Iterator[Ports]:
-    """The doors of one party: a key, a ledger and the network."""
-    entropy = SeededEntropy(seed)
-    http = Http(world.clock, transport=world.transport())
-    wallet = LocalWallet(KeyStore(place, entropy), {"env": secret})
-    shutil.copy(empty, place)
-    ledger, queue = open_ledger(place / "ledger.db", world.clock, entropy=entropy)
-    doors: Any = dict.fromkeys(("source", "blobs", "overlay", "storage"))
-    chain = ArcChain(http, HeaderSources(http))
-    yield Ports(clock=world.clock, entropy=entropy, ledger=ledger, queue=queue, wallet=wallet, chain=chain, **doors)
-    ledger.close()
 
 
 @contextmanager
@@ -302,9 +275,11 @@ class Cheat:
         self.purse, self.change, self.satoshis = purse, change, satoshis
         self.shown: list[str] = []
 
-    def pay(self, name: str, demand: payment.Demand, payee: bytes, limit: int, chain: str) -> tuple[int, str] | None:
+    def pay(
+        self, name: str, demand: payment.Demand, payee: bytes, limit: int, chain: str, purchase: str
+    ) -> tuple[int, str] | None:
         demand = demand if self.satoshis is None else replace(demand, satoshis=self.satoshis)
-        paid = self.purse.pay(name, demand, payee, limit, chain)
+        paid = self.purse.pay(name, demand, payee, limit, chain, purchase)
         assert paid is not None
         self.shown.append(paid[1])
         return paid[0], self.change(paid[1])
@@ -364,7 +339,7 @@ def test_somebody_elses_payment_is_not_ours(at: Callable[..., None]) -> None:
         m.world.network.arm(Fault(Trouble.REFUSE, host="shop.devnet", path="/paid", skip=2, times=1))
         with pytest.raises((Uncertain, Unavailable)):
             await m.buy()
-        with pytest.raises(RemoteProtocolError, match="another key"):
+        with pytest.raises(RemoteProtocolError, match="not the payer's"):
             await m.till.take(cheat.shown[0], m.till.speaker.identity, "x", PRICE)
         assert m.coins(m.seller) == []
 

@@ -22,10 +22,8 @@ from reconciler.gateway.payment import priced
 from reconciler.kinds.network import read_net
 from reconciler.model.change import Verb
 from reconciler.wire import keys
+from tests.e2e.market import side
 from tests.e2e.scene import DATASET, FULL, NETWORK, Scene, play
-from tests.e2e.test_paid_requests import empty, side
-
-__all__ = ["empty"]
 
 QUOTE, CEILING = 40, 60
 OPEN = ("/put", "/cdn", "/health", "/devnet")

@@ -12,11 +12,13 @@ from reconciler.engine.handlers import Handlers
 from reconciler.engine.policy import block_of, recalled
 from reconciler.engine.rebuild import ADOPTED, FOUND, LEFT, Find, adopt, find_coins
 from reconciler.engine.receive import receive
+from reconciler.kinds import importing
 from reconciler.manifest.scaffold import document_of
 from reconciler.model.change import Reason, Verb
-from reconciler.model.errors import Conflict
+from reconciler.model.errors import Conflict, Refused
 from reconciler.model.ref import ResourceRef
 from reconciler.ports import Lease
+from reconciler.wire.uhrp import uhrp_url
 from tests.e2e.scene import DATASET, FULL, NETWORK, Scene, play
 
 DATASET_REF = ResourceRef("Dataset", "rates")
@@ -39,9 +41,9 @@ def lose(scene: Scene) -> None:
     shutil.rmtree(scene.root / ".state")
 
 
-async def published(scene: Scene, *versions: str) -> tuple[int, dict[str, object]]:
+async def published(scene: Scene, *versions: str, shop: dict[str, str] = FULL) -> tuple[int, dict[str, object]]:
     """Apply a shop, and further versions of its file; what the purse holds then, and the dataset's outputs."""
-    scene.write(FULL)
+    scene.write(dict(shop))
     await scene.fund()
     async with scene.open() as space:
         _, report = await scene.apply(space)
@@ -196,6 +198,74 @@ def test_without_an_index_of_outputs_only_the_change_of_our_tokens_is_found(
             assert len(found.unknown) == 1 and "received again" in found.unknown[0]
             assert 0 < sum(coin.satoshis for coin in found.coins) <= purse
             assert (await scene.plan(space)).empty
+
+    play(main, scene.world.clock)
+
+
+@pytest.mark.row("P-DIST-18")
+@pytest.mark.parametrize("gone", [False, True], ids=["all there", "one damaged"])
+def test_earlier_versions_that_are_kept_are_known_again(scene: Scene, gone: bool) -> None:
+    texts = [f"date,rate\n2024-01-0{number},1.{number}\n" for number in range(2, 5)]
+    shop = FULL | {"dataset.yaml": DATASET + "  keepVersions: 2\n"}
+
+    async def main() -> None:
+        _, before = await published(scene, *texts, shop=shop)
+        older = before["versions"]
+        assert [one["sequence"] for one in older] == [3, 2]  # type: ignore[attr-defined]
+        lose(scene)
+        if gone:
+            scene.world.delete(next(iter(before["replicas"])), older[0]["files"][0]["sha256"])  # type: ignore[index,call-overload]
+        async with scene.open() as space:
+            assert {one.what for one in (await rebuilt(space)).values()} == {ADOPTED}
+            after = space.ports.ledger.read(space.ports.clock.now()).records[DATASET_REF].outputs
+            assert after["versions"] == (older[1:] if gone else older)  # type: ignore[index]
+            assert after["previous"] == before["previous"]
+            if not gone:
+                assert {host: set(held) for host, held in after["replicas"].items()} == {
+                    host: set(held)
+                    for host, held in before["replicas"].items()  # type: ignore[attr-defined]
+                }
+            plan = await scene.plan(space)
+            assert plan.empty, [(str(c.ref), c.verb, c.deltas, c.blocked) for c in plan.changes if c.verb is not Verb.NONE]
+
+    play(main, scene.world.clock)
+
+
+def test_a_token_is_meant_by_its_outpoint_its_transaction_or_a_file(scene: Scene) -> None:
+    async def main() -> None:
+        _, before = await published(scene)
+        outpoint = before["tokens"][0]["outpoint"]  # type: ignore[index]
+        sha256 = before["files"][0]["sha256"]  # type: ignore[index]
+        lose(scene)
+        async with scene.open() as space:
+            survey = await space.surveyor.survey()
+
+            async def dry(said: str, ref: ResourceRef = DATASET_REF) -> dict[ResourceRef, str]:
+                return {
+                    one.ref: one.what for one in await adopt(space.runner, survey, "t", {ref}, importing.read(said), dry=True)
+                }
+
+            url = uhrp_url(sha256)
+            document = uhrp_url(before["document"]["digest"])  # type: ignore[index]
+            for said in (outpoint, outpoint[:64], outpoint[:64].upper(), url, f"uhrp://{url}", document):
+                assert (await dry(said))[DATASET_REF] == FOUND, said
+            for said, error, why in (
+                ("ab" * 32, Refused, "lists a token of ours from abab"),
+                (f"{'ab' * 32}.0", Refused, f"lists {'ab' * 32}.0"),
+                (uhrp_url("ab" * 32), Refused, "does not list XU"),
+            ):
+                with pytest.raises(error, match=why):
+                    await dry(said)
+            # A transaction that made something else of ours: what it made is named, and nothing is chosen.
+            other = ResourceRef("Identity", "desk")
+            with pytest.raises(Refused, match=f"made no token of it: {outpoint} describes Dataset/rates under"):
+                await dry(outpoint[:64], other)
+            with pytest.raises(Refused, match="only a Dataset lists content"):
+                await dry(url, other)
+            for nonsense in ("rates", "ab" * 31, f"{'ab' * 32}.x", "XUnothing"):
+                with pytest.raises(Refused, match="cannot tell which token"):
+                    importing.read(nonsense)
+            assert not space.ports.ledger.read(space.ports.clock.now()).records
 
     play(main, scene.world.clock)
 

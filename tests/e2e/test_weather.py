@@ -10,6 +10,7 @@ from reconciler.devnet.chain import CONTESTED
 from reconciler.devnet.network import Fault, Trouble
 from reconciler.engine.drive import drive
 from reconciler.engine.execute import Executor, Fate
+from reconciler.engine.finish import remember
 from reconciler.engine.journal import Budget, Journal
 from reconciler.engine.recover import recover
 from reconciler.kinds.dataset import CONTROLLER as DATASETS
@@ -20,7 +21,7 @@ from reconciler.model.intent import Retry, RunState, Stalled
 from reconciler.model.ref import Outpoint, ResourceRef
 from reconciler.planner.guard import Limits
 from reconciler.ports import Found
-from tests.e2e.scene import FULL, Scene, play
+from tests.e2e.scene import ANYTHING_GOES, FULL, Scene, play
 
 DATASET = ResourceRef("Dataset", "rates")
 
@@ -78,6 +79,25 @@ def test_a_rejected_transaction_is_replaced_by_one_that_spends_the_same_coin(sce
                 assert held == {c.outpoint for c in tx.coins(state="spent", run=again.id)}
                 assert not tx.coins(state="reserved")
             assert (await scene.plan(space)).empty
+
+    play(main, scene.world.clock)
+
+
+def test_what_was_set_aside_for_an_edit_that_was_refused_and_undone_is_free_again(scene: Scene) -> None:
+    async def main() -> None:
+        before = (scene.root / "data/rates.csv").read_text()
+        await prepared(scene)
+        async with scene.open() as space:
+            scene.world.fail_next(code=465)
+            _, report = await scene.apply(space)
+            assert report.results[DATASET].fate is Fate.FAILED
+            scene.write({"data/rates.csv": before})
+            survey = await space.surveyor.survey()
+            plan = space.surveyor.plan(survey, ANYTHING_GOES)
+            assert plan.empty and survey.loaded.desired is not None
+            remember(space.ports, survey.loaded.desired, survey.recorded, plan)
+            with space.ports.ledger.begin() as tx:
+                assert not tx.coins(state="reserved")
 
     play(main, scene.world.clock)
 

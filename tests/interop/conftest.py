@@ -15,7 +15,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         {
             str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
             for report in terminalreporter.stats.get("skipped", ())
-            if SKIPPED in str(report.longrepr) and Path(report.nodeid).parts[:2] == ("tests", "interop")
+            if SKIPPED in str(report.longrepr) and Path(report.nodeid).parts[1] in ("interop", "conformance")
         }
     )
     for reason in reasons:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.model.errors import LocalProtocolError, RemoteProtocolError
-from reconciler.wire import auth, authhttp, keys, payment
+from reconciler.wire import auth, authhttp, authrite, keys, payment
 from reconciler.wire.jsontext import compact
 from reconciler.wire.script import p2pkh
 from tests.interop.test_vectors_core import load, vectors
@@ -189,3 +189,20 @@ def test_the_recorded_payment_is_judged_and_the_underpaid_one_refused() -> None:
 def test_an_answer_without_authentication_has_no_stamp() -> None:
     (one,) = exchanges("express-unauthenticated")
     assert authhttp.parse_stamp(headers_of(one["response"])) is None
+
+
+# --- Authrite ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vector", vectors("brc31_authrite_signature"))
+def test_authrite_signatures_are_those_of_the_reference(vector: Any) -> None:
+    root, asked = bytes.fromhex(vector["input"]["root_key"]), vector["input"]["args"]
+    assert asked["protocolID"] == [2, authrite.PROTOCOL]
+    peer, data = counterparty(root, asked["counterparty"]), bytes.fromhex(asked["data"])
+    first, second = asked["keyID"].split(" ")
+    if vector["input"]["method"] == "createSignature":
+        assert authrite.signed(root, peer, first, second, data).hex() == vector["expected"]["signature"]
+        return
+    signature = bytes.fromhex(asked["signature"])
+    assert authrite.holds(root, peer, first, second, data, signature) is vector["expected"].get("valid", False)
+    assert not authrite.holds(root, peer, second, first, data, signature)

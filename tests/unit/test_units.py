@@ -112,6 +112,7 @@ def _seconds(text: str) -> float:
     return int(found[1]) * {"s": 1, "min": 60, "h": 3600}[found[2]]
 
 
-def test_the_push_socket_goes_to_the_daemon_by_name() -> None:
-    socket = Unit(ROOT / "systemd" / "reconciler-push.socket")["Socket"]
-    assert (socket["filedescriptorname"], socket["service"]) == ("push", "reconciler.service")
+@pytest.mark.parametrize("name", ["push", "gateway"])
+def test_sockets_go_to_the_daemon_by_name(name: str) -> None:
+    socket = Unit(ROOT / "systemd" / f"reconciler-{name}.socket")["Socket"]
+    assert (socket["filedescriptorname"], socket["service"]) == (name, "reconciler.service")

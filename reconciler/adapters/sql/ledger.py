@@ -27,6 +27,7 @@ from reconciler.engine.notices import Herald
 from reconciler.model.intent import RunState
 from reconciler.model.record import RecordedState
 from reconciler.ports import Clock, Entropy, LedgerTransaction, LedgerView
+from reconciler.trade import TradeRows
 
 # Statements are built once: building one costs more than running it.
 _COUNTERS = select(COUNTERS)
@@ -85,6 +86,12 @@ class SqlLedger:
     @contextmanager
     def view(self) -> Iterator[LedgerView]:
         """One snapshot, in which nothing is written."""
+        with self._database.read() as sql:
+            yield SqlTransaction(sql, self._clock)
+
+    @contextmanager
+    def sales(self) -> Iterator[TradeRows]:
+        """One snapshot of what was sold."""
         with self._database.read() as sql:
             yield SqlTransaction(sql, self._clock)
 

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -41,6 +41,7 @@ from reconciler.engine.notices import Herald
 from reconciler.model.canonical import Json
 from reconciler.model.record import RecordedState
 from reconciler.ports import Clock, Entropy, Lease, LedgerTransaction, LedgerView, Queue
+from reconciler.trade import TradeRows
 
 if TYPE_CHECKING:
     from reconciler.adapters.sql.ledger import SqlLedger
@@ -218,6 +219,10 @@ class PlainLedger:
         except sqlite3.Error:
             return self.queue.holders(now)
         return [Lease(key, fence, owner, datetime.fromisoformat(until), attempts) for key, fence, owner, until, attempts in held]
+
+    def sales(self) -> AbstractContextManager[TradeRows]:
+        """A snapshot of what was sold, through the database library."""
+        return self.whole.sales()
 
     @contextmanager
     def begin(self) -> Iterator[LedgerTransaction]:

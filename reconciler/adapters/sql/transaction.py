@@ -23,6 +23,7 @@ from reconciler.adapters.sql.tables import (
     RUNS,
     TRANSACTIONS,
 )
+from reconciler.adapters.sql.trade import TradeSql
 from reconciler.engine.notices import moved, named
 from reconciler.model.audit import Head
 from reconciler.model.booking import Booking
@@ -74,7 +75,7 @@ def bump(connection: Connection, counter: str) -> int:
     return int(connection.scalars(_BUMP, {"counter": counter}).one())
 
 
-class SqlTransaction:
+class SqlTransaction(TradeSql):
     """Reads and writes of one commit; see ports.LedgerTransaction for what each verb promises."""
 
     def __init__(self, connection: Connection, clock: Clock, news: News | None = None) -> None:
@@ -108,6 +109,7 @@ class SqlTransaction:
         document = rows.text(record)
         upsert(self._sql, RECORDS, {"ref": str(record.ref), "version": bump(self._sql, "records"), "document": document})
         catalog.show(self._sql, record, self._clock.now())
+        self.show_edition(record)
         if self._news:
             self._news.write(self._sql, moved(before, record, self._clock.now()))
 
@@ -291,6 +293,8 @@ class SqlTransaction:
         if tx.state == "signed" and known.state != "signed" and not again:
             return
         self._sql.execute(changed(TRANSACTIONS, ("txid",)), {"by_txid": tx.txid, **rows.transaction_row(tx)})
+        if known.state != tx.state:
+            self.follow_payments(tx.txid, tx.state)
 
     def transaction(self, txid: str) -> StoredTx | None:
         row = self._sql.execute(_TRANSACTION, {"by_txid": txid}).one_or_none()

@@ -5,6 +5,8 @@ import pytest
 from reconciler.kinds import controllers
 from reconciler.kinds.network import Net, read_net
 from reconciler.manifest.load import Loaded, Loader
+from reconciler.model.codec import decode, encode
+from reconciler.model.effect import Submit
 from reconciler.model.ref import ResourceRef
 
 HEAD = "apiVersion: overlay.bsv/v1alpha1\nkind: Network\nmetadata: {name: local}\nspec:\n  chain: devnet\n  storage:\n"
@@ -74,3 +76,46 @@ def test_hosts_of_every_kind_become_endpoints() -> None:
     assert (shelf.kind, shelf.options) == ("filesystem", {"publicUrl": "https://files.example.org"})
     assert (store.kind, store.region, store.secret) == ("s3", "EU", {"env": "KEY"})
     assert store.options == {"accessKeyId": "AK", "region": "us-east-1", "prefix": "a/", "partSize": 16 * 1024**2}
+
+
+ABROAD = "apiVersion: overlay.bsv/v1alpha1\nkind: Network\nmetadata: {name: local}\nspec:\n"
+
+
+@pytest.mark.row("S-18")
+@pytest.mark.parametrize(
+    ("spec", "where"),
+    [
+        ("  chain: test\n  overlays: [{url: 'http://h.example.org'}]\n", "/overlays/0/url"),
+        ("  chain: main\n  trackers: ['https://t.example.org', 'http://t.example.org']\n", "/trackers/1"),
+        ("  chain: main\n  discovery: {hosts: {ls_uhrp: ['http://t.example.org']}}\n", "/discovery/hosts/ls_uhrp/0"),
+        ("  chain: main\n  overlays: [{url: 'http://localhost:8080'}]\n  trackers: ['http://127.0.0.1:8081']\n", ""),
+        ("  chain: devnet\n  overlays: [{url: 'http://h.example.org'}]\n", ""),
+    ],
+)
+def test_off_a_devnet_plain_http_leads_to_this_machine_only(spec: str, where: str) -> None:
+    loaded = Loader(controllers()).load({"network.yaml": (ABROAD + spec).encode()}, lambda pattern: [], "r")
+    if not where:
+        assert loaded.desired is not None, loaded.diagnostics
+        return
+    (fault,) = loaded.diagnostics
+    assert "is spoken to over https" in fault.message
+    assert fault.at.pointer == f"/spec{where}"
+
+
+def test_only_lookup_services_have_hosts_of_their_own() -> None:
+    spec = "  chain: main\n  discovery: {hosts: {tm_uhrp: ['https://t.example.org']}}\n"
+    loaded = Loader(controllers()).load({"network.yaml": (ABROAD + spec).encode()}, lambda pattern: [], "r")
+    assert loaded.desired is None
+    assert "ls_" in " ".join(fault.message for fault in loaded.diagnostics)
+
+
+def test_where_hosts_are_learnt_of_survives_the_journal() -> None:
+    spec = {
+        "chain": "main", "overlays": [{"url": "https://o.example/"}], "headers": {"url": "https://headers.example"},
+        "discovery": {"hosts": {"ls_uhrp": ["https://t.example/"]}}, "cacheTtl": 60_000,
+    }  # fmt: skip
+    directory = read_net("n", spec).directory
+    assert (directory.ttl, directory.fixed) == (60, {"ls_uhrp": ("https://t.example",)})
+    effect = Submit("ab" * 32, ("tm_ship",), directory.declared, directory=directory)
+    assert decode(Submit, encode(effect)) == effect
+    assert "directory" not in encode(Submit("ab" * 32, ("tm_ship",), ())), "nothing that was written before reads differently"

@@ -158,13 +158,3 @@ def test_one_name_has_one_heir(world, base) -> None:
     assert (one.code, one.at.file) == ("E0302", "y.yaml")
     assert one.message == "PricePlan/retail and PricePlan/wholesale are both renamed from PricePlan/old"
     assert [at.file for at, _ in one.related] == ["x.yaml"]
-
-
-def test_a_field_that_nobody_acts_on_is_refused_with_what_to_do_instead(world, base) -> None:
-    world.kinds["DistributionRule"] = world.kinds["PricePlan"].__class__("DistributionRule")
-    world.loader = world.loader.__class__(world.kinds)
-    rule = f"{HEAD}kind: DistributionRule\nmetadata: {{name: all}}\nspec:\n  replicas: {{min: 2}}\n"
-    assert not world.load(base, x=rule).errors
-    (one,) = world.load(base, x=rule + "  balance: latency\n").errors
-    assert (one.code, str(one.at), one.message) == ("E0116", "x.yaml:6:3", '"balance" is not acted on by this version')
-    assert one.hint == "leave it out: each reader chooses among the copies itself"

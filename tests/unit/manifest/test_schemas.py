@@ -7,7 +7,7 @@ import pytest
 
 from reconciler.kinds import controllers
 from reconciler.manifest.load import Loader
-from reconciler.manifest.normalise import Out
+from reconciler.manifest.normalise import Out, compile_plan
 from reconciler.manifest.scaffold import to_yaml
 from reconciler.manifest.schema import COMBINED, combined, packaged, packaged_schema
 from reconciler.manifest.shape import resolve, walk
@@ -16,7 +16,9 @@ from reconciler.model.canonical import canonical
 from reconciler.model.resource import FileFact
 
 SPECS = Path(__file__).parents[3] / "specs"
-KINDS = ["Advertisement", "Dataset", "DistributionRule", "Identity", "Network", "PricePlan"]
+KINDS = [
+    "AccessPolicy", "Advertisement", "Dataset", "DistributionRule", "Identity", "Network", "PaymentPolicy", "PricePlan",
+]  # fmt: skip
 ANNOTATIONS = {"x-unit", "x-ref", "x-sole", "x-weak", "x-inherit", "x-alias", "x-immutable", "x-inert", "x-refused", "x-says"}
 
 
@@ -26,6 +28,18 @@ def test_every_kind_is_shipped_with_its_prose() -> None:
         text = (SPECS / f"{kind.lower()}.md").read_text("utf-8")
         assert text.startswith(f"# {kind}\n")
         assert f"({kind.lower()}.v1alpha1.json)" in text
+
+
+def test_a_field_that_nobody_acts_on_is_refused_with_what_to_do_instead() -> None:
+    out, schema = Out(), {"type": "object", "properties": {"later": {"x-refused": "leave it out"}, "now": {}}}
+    plan = compile_plan(schema, schema)
+    plan({"now": 1}, ("spec",), out)
+    assert out.faults == []
+    plan({"later": 1}, ("spec",), out)
+    (one,) = out.faults
+    assert (one.code, one.path, one.message, one.hint) == (
+        "E0116", ("spec", "later"), '"later" is not acted on by this version', "leave it out"
+    )  # fmt: skip
 
 
 def test_the_editor_schema_is_current_and_agrees_with_the_single_ones() -> None:
