@@ -21,7 +21,7 @@ demo: $(STAMP) ## the main job on the embedded devnet, from nothing, in about a 
 	@$(BIN)/python -m examples.demo
 
 test: check ## every suite
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 test-fast: $(STAMP) ## what one wants after every edit
 	$(BIN)/python -m pytest -n 2 -m 'not slow' tests/unit tests/property tests/contract

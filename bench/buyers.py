@@ -117,7 +117,9 @@ class Buyer:
     async def buy(self, target: str, purse: Purse | None) -> None:
         """Ask; pay where that is wanted; have it."""
         status, headers, body = await self.ask(target, {})
-        if purse is not None and status == 402:
+        if purse is not None and status != 402:
+            raise SystemExit(f"cannot measure {self.url}: nobody wants to be paid, {status} {body[:300]!r}")
+        if purse is not None:
             demand = payment.parse_demand(headers)
             suffix = self.speaker.nonce(os.urandom(auth.SEED_SIZE))
             envelope = purse.pay(demand.satoshis, self.speaker.script_to(self.host, demand.prefix, suffix))

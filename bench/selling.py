@@ -31,7 +31,7 @@ from reconciler.wire.keys import public_key, sha256, sign_digest
 from reconciler.wire.script import p2pkh, unlock_p2pkh
 from reconciler.wire.tx import Tx, TxIn, TxOut, extended, sighash
 
-PRICE, PURCHASES, WORKERS, HALF = 100, 3000, 16, 4
+PRICE, PURCHASES, WORKERS, HALF = 100, 1200, 16, 4
 COINS, WORTH = 50, 400
 FILE = 256 * 1024 * 1024
 OFFSETS = {"overlay-1": 1, "overlay-2": 2, "arc": 10, "headers": 11, "eu1": 21, "us1": 22, "ap1": 23}

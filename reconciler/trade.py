@@ -68,6 +68,10 @@ class TradeRows(Protocol):
         """Of a buyer to any version of a content, the newest first."""
         ...
 
+    def rights(self, consumer: str, content: str) -> Sequence[Entitlement]:
+        """Those of them that were neither revoked nor used up, the newest first; of a period it is not asked whether it ended."""
+        ...
+
     def put_entitlement(self, entitlement: Entitlement) -> None: ...
 
     def dues(

@@ -66,6 +66,8 @@ def new(
     price: Annotated[str | None, _text("Dataset: such as 5000sat.")] = None,
     license_: Annotated[str | None, typer.Option("--license", help="Dataset: an SPDX id, or commercial.")] = None,
     replicas: Annotated[int | None, _text("Dataset: how many storage hosts keep a copy.")] = None,
+    nodes: Annotated[str | None, _text("DistributionRule: these storage hosts, a,b or a JSON array.")] = None,
+    replication: Annotated[int | None, _text("DistributionRule: at least so many copies.")] = None,
     price_plan: Annotated[str | None, _text("Dataset, Advertisement: name of a PricePlan.")] = None,
     model: Annotated[str | None, _text("PricePlan: per-item, per-request, per-minute, subscription, ...")] = None,
     rate: Annotated[str | None, _text("PricePlan: such as 15sat.")] = None,
@@ -88,7 +90,7 @@ def new(
         "description": description, "tags": words(tags), "price": price, "license": license_, "replicas": replicas,
         "pricePlanRef": price_plan, "model": model, "rate": rate, "serviceType": service_type, "capability": capability,
         "capabilities": words(capabilities), "regions": words(regions), "maxConsumers": max_consumers,
-        "displayName": display_name,
+        "displayName": display_name, "nodes": words(nodes), "replicas.min": replication,
     }  # fmt: skip
     values: dict[str, Any] = {path: value for path, value in given.items() if value not in (None, [])}
     for text in assign or ():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from reconciler.kinds.network import Net
 from reconciler.model.effect import Lock
@@ -43,12 +43,17 @@ async def receive(ports: Ports, beef: bytes, net: Net) -> list[Coin]:
     return coins
 
 
-async def verified(ports: Ports, beef: bytes, net: Net) -> tuple[Beef, dict[int, Header | None]]:
-    """An envelope that holds (SPV, values included), and the headers that say so; RemoteProtocolError when it does not."""
+async def verified(
+    ports: Ports, beef: bytes, net: Net, header: Callable[[int], Awaitable[Header | None]] | None = None
+) -> tuple[Beef, dict[int, Header | None]]:
+    """An envelope that holds (SPV, values included), and the headers that say so; RemoteProtocolError when it does not.
+
+    `header` says which block of the longest chain has a height, where it is not the chain that is asked.
+    """
     parsed = parse_beef(beef)
     headers: dict[int, Header | None] = {}
     for height, _root in sorted(roots_needed(parsed)):
-        headers[height] = await ports.chain.header(height, net.headers)
+        headers[height] = await (header(height) if header is not None else ports.chain.header(height, net.headers))
 
     def known(height: int, root: str) -> bool:
         header = headers.get(height)

@@ -26,7 +26,7 @@ from reconciler.model.effect import Lock
 from reconciler.model.endpoint import Endpoint
 from reconciler.model.errors import Refused, Unavailable, Uncertain
 from reconciler.model.ref import Outpoint
-from reconciler.ports import Coin, LedgerTransaction, Ports
+from reconciler.ports import Coin, Header, LedgerTransaction, Ports
 from reconciler.wire import arc, payment
 from reconciler.wire.keys import sha256
 from reconciler.wire.speaker import Speaker
@@ -34,6 +34,8 @@ from reconciler.wire.speaker import Speaker
 # How long a demand may be paid, and how long what was paid for is given again.
 ASKED_FOR = timedelta(hours=1)
 GIVEN_AGAIN_FOR = timedelta(days=1)
+# How long a header is believed that was asked for, and how many of them: payments of one moment stand on the same few blocks.
+BELIEVED_FOR, REMEMBERED = timedelta(seconds=10), 1000
 # A prefix is made of unix seconds, random bytes, and a mark of whom and of what it was asked.
 _MOMENT, _RANDOM, _MARK = 5, 4, 7
 
@@ -75,6 +77,7 @@ class Till:
     key: str
     commits: Grouped = field(init=False)
     _taking: set[str] = field(default_factory=set)
+    _headers: dict[int, tuple[datetime, Header]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.commits = Grouped(self.ports.ledger)
@@ -96,8 +99,8 @@ class Till:
         """
         paid = payment.parse_payment(text)
         row_name = "income/" + sha256(payment.key_id(paid.prefix, paid.suffix).encode()).hex()
-        with self.ports.ledger.begin() as tx:
-            row = tx.get(row_name)
+        with self.ports.ledger.view() as view:
+            row = view.get(row_name)
         income, _ = self.speaker.judge(
             paid,
             payer,
@@ -133,7 +136,7 @@ class Till:
         `via` are broadcasters, in the order in which they are asked; those of the network where none is named.
         """
         try:
-            beef, headers = await verified(self.ports, envelope, self.net)
+            beef, headers = await verified(self.ports, envelope, self.net, self._header)
             mined = beef.txs[income.txid].bump is not None
             if sale is not None:
                 sale.admit(income, mined)
@@ -167,6 +170,18 @@ class Till:
                 also(tx)
 
         await self.commits.commit(write)
+
+    async def _header(self, height: int) -> Header | None:
+        """The block of a height, asked for now or a moment ago. A reorg within that moment is found out like any later one."""
+        now, known = self.ports.clock.now(), self._headers.get(height)
+        if known is not None and abs(now - known[0]) < BELIEVED_FOR:
+            return known[1]
+        found = await self.ports.chain.header(height, self.net.headers)
+        if found is not None:
+            if len(self._headers) >= REMEMBERED:
+                self._headers.clear()
+            self._headers[height] = now, found
+        return found
 
     def _was_asked(self, prefix: str, payer: bytes, request: str, sale: Sale | None) -> bool:
         """Whether we asked this payer for this request, and not long ago."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -16,7 +16,9 @@ from reconciler.gateway.problems import beside, problem
 from reconciler.model.canonical import Json
 from reconciler.model.codec import timestamp
 from reconciler.model.errors import Refused
-from reconciler.model.sale import Entitlement
+from reconciler.model.sale import ONE_REQUEST, Entitlement
+from reconciler.sales.access import Allowed
+from reconciler.sales.once import bought_with
 from reconciler.sales.paywall import Goods, Purchase, Shop
 from reconciler.sales.quote import Terms
 
@@ -59,13 +61,21 @@ async def bought(shop: Shop, request: Request, buyer: str, goods: Goods, wanted:
     """The buyer's right to the goods: an old one, or one that this request pays for; else what the request is answered."""
     allowed = shop.admitted(goods, buyer, wanted)
     async with shop.buying(buyer, goods.edition):
-        right = shop.right(buyer, goods.edition)
-        if right is not None:
-            return await _again(shop, request, buyer, goods, right)
-        terms = shop.terms(goods, buyer, allowed)
-        if not terms.satoshis:
-            return Bought(goods, await shop.give(goods, terms, buyer), fresh=True)
-        return await _sold(shop, request, buyer, goods, terms)
+        found = await _right(shop, request, buyer, goods, allowed)
+        if isinstance(found, Bought) and found.right.period == ONE_REQUEST and request.method == "GET":
+            # Used before the lock goes, or two requests at once would have one payment.
+            return replace(found, right=await shop.begin(found.right))
+        return found
+
+
+async def _right(shop: Shop, request: Request, buyer: str, goods: Goods, allowed: Allowed) -> Bought | Response:
+    right = shop.right(buyer, goods.edition)
+    if right is not None:
+        return await _again(shop, request, buyer, goods, right)
+    terms = shop.terms(goods, buyer, allowed)
+    if not terms.satoshis:
+        return Bought(goods, await shop.give(goods, terms, buyer), fresh=True)
+    return await _sold(shop, request, buyer, goods, terms)
 
 
 async def _again(shop: Shop, request: Request, buyer: str, goods: Goods, right: Entitlement) -> Bought | Response:
@@ -88,7 +98,7 @@ async def _sold(shop: Shop, request: Request, buyer: str, goods: Goods, terms: T
         sale.leave()
     if isinstance(found, Response):
         return found
-    right = shop.right(buyer, goods.edition)
+    right = shop.right(buyer, goods.edition) or bought_with(shop.ports.ledger, found.txid)
     if right is None:  # the payment was taken before, and what it bought has ended since
         return problem("not-for-sale", "cannot serve this again: what the payment bought has ended")
     return Bought(goods, right, found, fresh=True)

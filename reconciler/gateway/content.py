@@ -32,7 +32,7 @@ from reconciler.sales.sample import sample_of
 
 JSON = "application/json"
 # Read and sent at a time; large enough that the hop to a thread costs nothing beside it.
-BLOCK = 512 * 1024
+BLOCK = 1024 * 1024
 # Bytes are the buyer's; what lies between may keep nothing.
 _PRIVATE = "private, no-transform"
 

@@ -127,11 +127,16 @@ class Payment:
         return (self.outpoint or "").partition(".")[0]
 
 
+# The period of what is sold by the request: it ends as it begins.
+ONE_REQUEST = timedelta(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Entitlement:
     """What a buyer may fetch, and until when: an edition, for ever; or, with a `period`, every edition while it runs.
 
-    The clock of a period starts at the first byte that is served (`began`). `id` is that of the receipt.
+    The clock of a period starts at the first byte that is served (`began`). With ONE_REQUEST it is one edition, once. `id` is
+    that of the receipt.
     """
 
     id: str
@@ -152,7 +157,7 @@ class Entitlement:
 
     def covers(self, edition: Edition) -> bool:
         """Whether it is about that edition: a subscription is about all of them."""
-        return self.content == edition.content and (self.period is not None or self.digest == edition.digest)
+        return self.content == edition.content and (bool(self.period) or self.digest == edition.digest)
 
 
 @dataclass(frozen=True, slots=True)

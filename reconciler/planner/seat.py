@@ -37,4 +37,4 @@ def _seats(plan: Plan) -> Iterator[Seat]:
 
 
 def _said(record: Record) -> Mapping[str, Any]:
-    return record.body["spec"].get(_FIELD) or {} if record.ref.kind == "Identity" else {}
+    return (record.body.get("spec") or {}).get(_FIELD) or {} if record.ref.kind == "Identity" else {}

@@ -177,7 +177,7 @@ class Shop:
         """What entitles the buyer to the edition now."""
         now = self.ports.clock.now()
         with self.ports.ledger.sales() as rows:
-            found = rows.entitlements(buyer, edition.content)
+            found = rows.rights(buyer, edition.content)
         return next((one for one in found if one.covers(edition) and one.holds(now)), None)
 
     def buying(self, buyer: str, edition: Edition) -> asyncio.Lock:

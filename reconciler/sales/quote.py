@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from reconciler.model.canonical import Json, digest
 from reconciler.model.codec import timestamp
 from reconciler.model.errors import Refused
-from reconciler.model.sale import Edition, Quote
+from reconciler.model.sale import ONE_REQUEST, Edition, Quote
 from reconciler.sales.offer import Offer
 from reconciler.sales.price import Line, Priced, price, units_of
 
@@ -52,6 +52,7 @@ def terms(offer: Offer, edition: Edition, units: int | None, *, tier: str | None
     count = own if units is None else units
     found: Priced = price(offer.plan, count, tier=tier, discount=discount, used=used)
     span = timedelta(milliseconds=int(offer.plan["period"])) * count if model == "subscription" else None
+    span = ONE_REQUEST if model == "per-request" else span
     return Terms(edition, count, found.satoshis, found.lines, span)
 
 

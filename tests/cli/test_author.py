@@ -103,6 +103,14 @@ def test_new_writes_a_manifest_from_flags(cli: Cli, repo: Path) -> None:
     assert "stands in dataset-eth.yaml already" in again.err
 
 
+@pytest.mark.row("P-DIST-10")
+def test_new_writes_a_rule_for_named_hosts(cli: Cli, repo: Path) -> None:
+    cli("new", "distributionrule", "spread", "--nodes", "eu1,us1", "--replication", "2")
+    made = yaml.safe_load((repo / "distributionrule-spread.yaml").read_text())
+    assert made["spec"] == {"nodes": ["eu1", "us1"], "replicas": {"min": 2}}
+    cli("validate")
+
+
 def test_new_names_what_is_missing_and_refuses_what_is_wrong(cli: Cli, repo: Path) -> None:
     ran = cli("new", "dataset", "later", "--title", "Later")
     assert 'missing field "content"' in ran.err

@@ -72,7 +72,7 @@ def test_a_script_can_buy(fair: Fair, verb: Verb, tmp_path: Path) -> None:
     assert (code, told["complete"], [one["version"] for one in told["versions"]]) == (0, True, [1])
 
 
-@pytest.mark.row("C-07", "C-34", "C-35", "C-36", "C-37", "C-40")
+@pytest.mark.row("C-07", "C-34", "C-35", "C-36", "C-37", "C-40", "P-CFG-14")
 def test_each_way_to_end_has_its_code(fair: Fair, verb: Verb, tmp_path: Path) -> None:
     assert verb("quote", "rates", "--cost", str(PRICE - 1))[0] == 4
     assert verb("quote", "rents")[0] == 1

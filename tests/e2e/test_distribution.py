@@ -178,7 +178,7 @@ def test_a_dataset_that_two_rules_select_is_an_error_until_it_names_one(scene: S
 # --- where -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.row("P-DIST-04", "P-DIST-08", "P-DIST-11", "P-PUB-07", "P-PUB-11")
+@pytest.mark.row("P-DIST-04", "P-DIST-08", "P-DIST-11", "P-PUB-07", "P-PUB-11", "S-08")
 def test_copies_stand_in_every_region_and_a_second_plan_is_empty(scene: Scene) -> None:
     async def main() -> None:
         async with scene.open() as space:
@@ -193,7 +193,7 @@ def test_copies_stand_in_every_region_and_a_second_plan_is_empty(scene: Scene) -
     play(main, scene.world.clock)
 
 
-@pytest.mark.row("P-DIST-08")
+@pytest.mark.row("P-DIST-08", "S-08")
 def test_a_region_that_cannot_be_met_is_an_error_of_the_plan(scene: Scene) -> None:
     async def main() -> None:
         scene.write({"rule.yaml": rule(SELECTED, "replicas: {min: 2, max: 5}", "regions: {spread: [EU, SA]}")})
@@ -357,7 +357,7 @@ def test_probes_follow_their_schedule_read_samples_and_sometimes_all(scene: Scen
 
 
 @pytest.mark.slow
-@pytest.mark.row("P-DIST-09")
+@pytest.mark.row("P-DIST-09", "S-10")
 def test_copies_grow_and_shrink_with_downloads_and_do_not_swing(scene: Scene) -> None:
     scaling = "autoScale: {downloadsPerHourPerReplica: 12, cooldown: 30m}"
     scene.write({"rule.yaml": rule(SELECTED, "replicas: {min: 2, max: 4}", "probe: {every: 1h}", scaling)})

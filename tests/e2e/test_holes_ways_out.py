@@ -313,7 +313,7 @@ def test_a_resource_does_not_follow_its_network_to_another_chain(scene: Scene) -
     async def main() -> None:
         await converged(scene)
         async with scene.open() as space:
-            scene.write({"network.yaml": NETWORK.replace("chain: devnet", "chain: test")})
+            scene.write({"network.yaml": NETWORK.replace("chain: devnet", "chain: test").replace("http://", "https://")})
             plan = await scene.plan(space)
             for ref in (RATES, DESK_REF):
                 change = next(c for c in plan.changes if c.ref == ref)

@@ -347,6 +347,25 @@ def test_a_subscription_begins_at_its_first_byte_and_covers_what_is_new(selling:
     selling(scene, {"price.yaml": plan})
 
 
+@pytest.mark.row("P-AD-03")
+def test_a_price_by_the_request_is_paid_for_every_request(selling: Callable[..., None]) -> None:
+    async def scene(s: Market, b: Buyer) -> None:
+        assert [(await b.get("/content/rates")).paid for _ in range(3)] == [RATE] * 3
+        # An answer that is lost is given again, for the same payment and for no other.
+        s.world.network.arm(Fault(Trouble.LOSE, host="shop.devnet", path="/content/rates", skip=1, times=1))
+        with pytest.raises((Uncertain, Unavailable)):
+            await b.get("/content/rates")
+        assert (await b.get("/content/rates")).body.decode() == CSV
+        assert len(b.payments()) == len(s.payments()) == 4 and s.income() == [RATE] * 4
+        # A token that was bought opens one answer.
+        token = (await b.buy()).json()["access"]["token"]
+        assert (await b.look(f"/content/rates?access={token}")).status == 200
+        assert told(await b.look(f"/content/rates?access={token}"))[1] == "bad-token"
+        assert len(s.payments()) == 5
+
+    selling(scene, {"price.yaml": PRICE.replace("per-item", "per-request")})
+
+
 # --- what happens on the way ----------------------------------------------------------------------
 
 

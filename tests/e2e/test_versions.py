@@ -67,7 +67,7 @@ async def applied(scene: Scene, space: Workspace) -> Plan:
     return plan
 
 
-@pytest.mark.row("P-DIST-18")
+@pytest.mark.row("P-DIST-18", "P-PUB-27")
 def test_so_many_earlier_versions_are_kept_and_the_others_let_go(scene: Scene) -> None:
     async def main() -> None:
         version(scene, 1, 2)

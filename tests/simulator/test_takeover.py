@@ -50,6 +50,7 @@ def killed_at(step: int) -> tuple[Verdict, float | None, str]:
     return verdict, seconds[0] if seconds else None, died
 
 
+@pytest.mark.row("EV-257", "P-RISK-02")
 @pytest.mark.parametrize("first", range(1, 61, 10))
 def test_the_other_daemon_takes_over_within_the_lease(first: int) -> None:
     deaths = 0

@@ -31,6 +31,11 @@ Row = dict[str, Any]
 
 # Statements are built once: building one costs more than running it.
 _ENTITLEMENTS = chosen(ENTITLEMENTS, ("consumer", "content")).order_by(ENTITLEMENTS.c.granted.desc(), ENTITLEMENTS.c.id)
+# What was sold by the request (a period of nothing) is used up as it begins; there may be any number of those.
+_RIGHTS = _ENTITLEMENTS.where(
+    ENTITLEMENTS.c.revoked.is_(None),
+    or_(ENTITLEMENTS.c.period.is_(None), ENTITLEMENTS.c.period > 0, ENTITLEMENTS.c.began.is_(None)),
+)
 _PENDING = select(func.coalesce(func.sum(REVENUE.c.amount_satoshis), 0)).where(
     REVENUE.c.payment_status == PaymentState.PENDING.value
 )
@@ -166,6 +171,10 @@ class TradeSql:
     def entitlements(self, consumer: str, content: str) -> Sequence[Entitlement]:
         given = {"by_consumer": consumer, "by_content": content}
         return [_entitlement(row) for row in self._sql.execute(_ENTITLEMENTS, given)]
+
+    def rights(self, consumer: str, content: str) -> Sequence[Entitlement]:
+        given = {"by_consumer": consumer, "by_content": content}
+        return [_entitlement(row) for row in self._sql.execute(_RIGHTS, given)]
 
     def put_entitlement(self, entitlement: Entitlement) -> None:
         period = entitlement.period

@@ -382,7 +382,7 @@ def test_each_copy_is_a_row_that_follows_the_probes(ledger: Ledger, query: Query
     assert [row["downloads_per_hour"] for row in query(asked)] == [3, None]
 
 
-@pytest.mark.row("P-DB-37", "P-DB-93")
+@pytest.mark.row("P-DB-37", "P-DB-93", "P-DIST-16")
 def test_a_probe_that_learned_nothing_leaves_what_was_known(ledger: Ledger, query: Query) -> None:
     show(
         ledger,
@@ -399,6 +399,7 @@ def test_a_probe_that_learned_nothing_leaves_what_was_known(ledger: Ledger, quer
     assert query("SELECT distribution_nodes FROM published_content") == [{"distribution_nodes": '["us1"]'}]
 
 
+@pytest.mark.row("P-DIST-16")
 def test_a_host_that_holds_only_some_files_is_syncing_and_one_that_holds_none_any_more_is_gone(
     ledger: Ledger, query: Query
 ) -> None:
