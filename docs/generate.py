@@ -22,6 +22,8 @@ sys.path.insert(0, str(DOCS))  # this file is run, and loaded by a test, from el
 from code_pages import code_pages  # noqa: E402
 from http_page import http_page, openapi_text  # noqa: E402
 
+from reconciler.manifest.schema import COMBINED, combined, packaged  # noqa: E402
+
 ROOT = DOCS.parent
 KINDS = DOCS / "reference" / "kinds"
 DECISIONS = DOCS / "decisions"
@@ -69,6 +71,7 @@ def pages() -> dict[Path, str]:
     made |= {DOCS / "reference" / name: GENERATED + text for name, text in code_pages().items()}
     made[DOCS / "reference" / "http.md"] = GENERATED + http_page()
     made[ROOT / "specs" / "openapi.json"] = openapi_text()
+    made[ROOT / "specs" / COMBINED] = json.dumps(combined(packaged()), indent=2, ensure_ascii=False) + "\n"
     made[DECISIONS / "README.md"] = decisions_page(sorted(DECISIONS.glob("[0-9]*.md")))
     made[DOCS / "coverage.md"] = coverage_page(rows(DOCS / "rows.tsv"), marks(ROOT / "tests"))
     return made
