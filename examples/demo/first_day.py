@@ -19,7 +19,6 @@ def publish(shop: Shop) -> None:
 
     title("Applied: keys, signed documents, files on two hosts each, tokens on the overlay")
     shop.run("apply", "plan.json", "--yes")
-    shop.run("status")
     note("a second plan has nothing left to do:")
     shop.run("plan", "--detailed-exitcode")
 

@@ -10,7 +10,7 @@ from examples.demo.shop import Shop
 from examples.demo.stage import note, title
 from reconciler.wire.keys import public_key
 
-# The daemon asks the remote every second and looks at the network every five, so that nobody has to wait.
+# The daemon asks the remote every second and looks at the network every four, so that nobody has to wait.
 SETTINGS = """\
 source:
   git:
@@ -39,7 +39,7 @@ def follow(shop: Shop, author: Author) -> str:
     note("reconciler.yaml says whom to follow, whose signature counts, and who may let a deletion pass:")
     for line in settings.splitlines():
         note(f"  {line}")
-    shop.edit("reconciler.yaml", "resync: 30s", "resync: 5s")
+    shop.edit("reconciler.yaml", "resync: 30s", "resync: 4s\nconfirm: 3s")
     shop.edit("reconciler.yaml", "deletes: {percent: 30}", "deletes: {count: 1}")
     shop.start_daemon()
     shop.hear("source.advanced")
@@ -74,7 +74,6 @@ def rotate(shop: Shop, author: Author) -> None:
     shop.run("identity", "rotate", "fx-desk", "--window", "7d")
     head = author.push("Another key")
     shop.hear("plan.applied", revision=head)
-    shop.run("identity", "keys")
 
 
 def prove(shop: Shop) -> None:
@@ -97,4 +96,3 @@ def halve(shop: Shop, author: Author) -> None:
     note("exit code 4: a guard refuses")
     shop.run("approve", "half.json", "--guard", "deletes", "--wif-file", "../bob.key", "--reason", "the feed has ended")
     shop.run("apply", "half.json")
-    shop.run("status")
