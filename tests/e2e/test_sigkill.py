@@ -1,4 +1,4 @@
-"""SIGKILL, as an operator meets it: the real program on a served devnet, killed twenty times, doubles and loses nothing."""
+"""SIGKILL, as an operator meets it: the real program on a served devnet, killed two dozen times, doubles and loses nothing."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.sigkill import campaign, verdict
 
-KILLS = 10
+KILLS = 12
 
 
 @pytest.mark.slow
